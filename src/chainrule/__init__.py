@@ -1,0 +1,64 @@
+"""chainrule: automatic differentiation in Python, with a neural-network library on top.
+
+PyTorch's programming model (``import chainrule as torch``), see-through inside, and a captured training step.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from chainrule import autograd, ops
+from chainrule.core.dtypes import (
+    bool_ as bool, dtype, finfo, float16, float32, float64, get_default_dtype, iinfo, int8, int16, int32, int64,
+    set_default_dtype, uint8,
+)  # fmt: skip
+from chainrule.ir.state import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from chainrule.tensors import (
+    Generator, Size, Tensor, abs, absolute, acos, acosh, add, addcdiv, addcmul, addmm, addmv, all, allclose,
+    amax, amin, aminmax, any, arange, arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, argmax,
+    argmin, argsort, argwhere, as_tensor, asarray, asin, asinh, atan, atan2, atanh, atleast_1d, atleast_2d,
+    baddbmm, bernoulli, bincount, bitwise_and, bitwise_left_shift, bitwise_not, bitwise_or, bitwise_right_shift,
+    bitwise_xor, bmm, broadcast_tensors, broadcast_to, cat, ceil, chunk, clamp, clamp_max, clamp_min, clip,
+    clone, column_stack, concat, concatenate, copysign, cos, cosh, count_nonzero, cumprod, cumsum,
+    default_generator, deg2rad, detach, device, diag, diag_embed, diagonal, digamma, dist, div, divide, dot,
+    einsum, empty, empty_like, eq, equal, erf, erfc, erfinv, exp, exp2, expm1, eye, fix, flatten, flip, fliplr,
+    flipud, float_power, floor, floor_divide, fmod, frac, from_dlpack, from_numpy, full, full_like, gather, ge,
+    gelu, ger, get_rng_state, greater, greater_equal, gt, heaviside, histc, hstack, hypot, index_add,
+    index_copy, index_fill, index_select, initial_seed, inner, is_tensor, isclose, isfinite, isin, isinf, isnan,
+    kron, kthvalue, le, lerp, less, less_equal, lgamma, linear, linspace, log, log10, log1p, log2, log_softmax,
+    logaddexp, logical_and, logical_not, logical_or, logical_xor, logit, logspace, logsumexp, lt, manual_seed,
+    masked_fill, masked_select, matmul, max, maximum, mean, median, meshgrid, min, minimum, mm, movedim, mul,
+    multinomial, multiply, mv, nan_to_num, narrow, ne, neg, negative, nonzero, norm, normal, not_equal, numel,
+    one_hot, ones, ones_like, outer, pad, permute, positive, pow, prod, quantile, rad2deg, rand, rand_like,
+    randint, randn, randn_like, randperm, ravel, reciprocal, relu, remainder, repeat_interleave, reshape, roll,
+    rot90, round, rsqrt, rsub, scalar_tensor, scatter, scatter_add, seed, select, set_printoptions,
+    set_rng_state, sgn, sigmoid, sign, signbit, silu, sin, sinc, sinh, softmax, softplus, sort, split,
+    split_with_sizes, sqrt, square, squeeze, stack, std, std_mean, sub, subtract, sum, t, take, take_along_dim,
+    tan, tanh, tensor, tensor_split, tensordot, tile, topk, trace, transpose, tril, tril_indices, triu,
+    triu_indices, true_divide, trunc, unbind, unflatten, unique, unsqueeze, var, var_mean, vdot, vstack, where,
+    xlogy, zeros, zeros_like,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from chainrule import backends, compiler, cuda, data, func, metrics, nn, optim, train, utils, vision
+
+__version__ = "0.1.0"
+
+float, double, half = float32, float64, float16
+long, int, short = int64, int32, int16
+
+#: loaded at first use, so that `import chainrule` is quick
+_LAZY = (
+    "backends", "compiler", "cuda", "data", "func", "metrics", "nn", "optim", "testing", "train", "utils", "vision",
+)  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f"chainrule.{name}")
+    raise AttributeError(f"module 'chainrule' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,0 +1,77 @@
+"""Types of options: what is accepted, and what a wrong value is told."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import click
+
+
+class _Number(click.ParamType):
+    """A finite number within limits that a subclass states."""
+
+    name = "number"
+    wanted = "a number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; fails with a sentence otherwise."""
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number", param, ctx)
+        if not math.isfinite(number) or not self.fits(number):
+            self.fail(f"{value} is out of range: give {self.wanted}", param, ctx)
+        return number
+
+    def fits(self, number: float) -> bool:
+        """Whether the number is within the limits."""
+        raise NotImplementedError(f"{type(self).__name__} must define fits(self, number)")
+
+
+class Positive(_Number):
+    """More than 0."""
+
+    wanted = "a number above 0"
+
+    def fits(self, number: float) -> bool:
+        return number > 0
+
+
+class NonNegative(_Number):
+    """0 or more."""
+
+    wanted = "0 or more"
+
+    def fits(self, number: float) -> bool:
+        return number >= 0
+
+
+class Share(_Number):
+    """From 0 up to, and not including, 1."""
+
+    name = "share"
+    wanted = "a number from 0 to below 1"
+
+    def fits(self, number: float) -> bool:
+        return 0 <= number < 1
+
+
+class Widths(click.ParamType):
+    """Widths of layers, separated by commas: ``128,128``; ``none`` for no layer."""
+
+    name = "widths"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """The widths; fails with a sentence otherwise."""
+        if isinstance(value, tuple):
+            return value
+        if value.strip().lower() == "none":
+            return ()
+        try:
+            widths = tuple(int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} are no widths: give whole numbers with commas, as 128,128, or 'none'", param, ctx)
+        if any(not 1 <= width <= 100_000 for width in widths):
+            self.fail(f"{value!r}: widths must lie between 1 and 100,000", param, ctx)
+        return widths

@@ -1,0 +1,146 @@
+"""Softmax, log-softmax, and cross-entropy over class indices, each one op and each by the shifted exponentials.
+
+With z = x - max x: log softmax(x)_i = z_i - ln sum_j exp z_j, so logits of any size stay finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule.core.errors import ShapeError, explain
+from chainrule.ir.op import Aval, General, register
+from chainrule.ops.indexing import check_bounds
+from chainrule.ops.samples import integers, real, sample
+
+
+class _AlongAxis(General):
+    params = ("axis",)
+    keeps_inputs = False
+    keeps_output = True
+    samples = (sample(real(3, 4), axis=1), sample(real(3, 4), axis=0), sample(real(5), axis=0))
+
+    def infer(self, *avals: Aval, **params: Any) -> Aval:
+        """As the input."""
+        return avals[0]
+
+    def batch(self, m: Any, size: int, xs: Sequence[Any], batched: Sequence[bool], **params: Any) -> Any:
+        """The axis moves up by one."""
+        return getattr(m, self.name)(xs[0], params["axis"] + 1)
+
+
+class Softmax(_AlongAxis):
+    """``exp(x) / sum exp(x)`` along an axis."""
+
+    name = "softmax"
+    doc = "exp(x_i) / sum_j exp(x_j)"
+    reference = staticmethod(lambda x, axis: np.exp(x) / np.exp(x).sum(axis, keepdims=True))
+
+    @staticmethod
+    def kernel(x: Any, axis: int) -> Any:
+        """Shifted by the maximum."""
+        e = np.exp(x - np.maximum.reduce(x, axis, keepdims=True))
+        e /= np.add.reduce(e, axis, keepdims=True)
+        return e
+
+    def vjp(self, m: Any, g: Any, y: Any, r: Any, needs: Sequence[bool], *xs: Any, **params: Any) -> tuple[Any, ...]:
+        """y (g - sum g y): the Jacobian diag(y) - y y^T is symmetric."""
+        axes = (params["axis"],)
+        return (y * (g - m.sum(g * y, axes, True)),)
+
+    def jvp(self, m: Any, ts: Sequence[Any], y: Any, *xs: Any, **params: Any) -> Any:
+        """The same map as the VJP."""
+        return self.vjp(m, ts[0], y, None, (True,), *xs, **params)[0]
+
+
+class LogSoftmax(_AlongAxis):
+    """``x - ln sum exp(x)`` along an axis."""
+
+    name = "log_softmax"
+    doc = "x_i - ln sum_j exp(x_j)"
+    reference = staticmethod(lambda x, axis: x - np.log(np.exp(x).sum(axis, keepdims=True)))
+
+    @staticmethod
+    def kernel(x: Any, axis: int) -> Any:
+        """Shifted by the maximum."""
+        z = x - np.maximum.reduce(x, axis, keepdims=True)
+        z -= np.log(np.add.reduce(np.exp(z), axis, keepdims=True))
+        return z
+
+    def vjp(self, m: Any, g: Any, y: Any, r: Any, needs: Sequence[bool], *xs: Any, **params: Any) -> tuple[Any, ...]:
+        """g - softmax(x) sum g."""
+        return (g - m.exp(y) * m.sum(g, (params["axis"],), True),)
+
+    def jvp(self, m: Any, ts: Sequence[Any], y: Any, *xs: Any, **params: Any) -> Any:
+        """t - sum softmax(x) t."""
+        return ts[0] - m.sum(m.exp(y) * ts[0], (params["axis"],), True)
+
+
+class SoftmaxNLL(General):
+    """Per row, ``-log softmax(x)[target]`` for x (n, k) and integer targets (n,).
+
+    The gradient in x is softmax(x) - onehot(target), times g (Bridle, 1990). The eager forward keeps the softmax.
+    """
+
+    name = "softmax_nll"
+    arity = 2
+    differentiable = (True, False)
+    residual = True
+    doc = "-x_t + ln sum_j exp(x_j), per row"
+    samples = (sample(real(3, 4), integers(0, 4, 3)),)
+    reference = staticmethod(lambda x, t: np.log(np.exp(x).sum(1)) - x[np.arange(len(t)), t])
+
+    @staticmethod
+    def kernel(x: Any, target: Any) -> Any:
+        """Losses, and the softmax as residual."""
+        n, k = x.shape
+        check_bounds(target, k, "cross-entropy")
+        z = x - np.maximum.reduce(x, 1, keepdims=True)
+        picked = z[np.arange(n), target]
+        np.exp(z, out=z)
+        total = np.add.reduce(z, 1, keepdims=True)
+        z /= total
+        return np.log(total[:, 0]) - picked, z
+
+    def infer(self, *avals: Aval, **params: Any) -> Aval:
+        """(n,)."""
+        x, target = avals
+        if len(x.shape) != 2 or target.shape != x.shape[:1]:
+            raise ShapeError(
+                explain(
+                    "cross-entropy over class indices: the shapes do not fit",
+                    expected="logits (n, classes) and indices (n,)",
+                    got=f"{x.shape} and {target.shape}",
+                )
+            )
+        return Aval(x.shape[:1], x.dtype)
+
+    def vjp(self, m: Any, g: Any, y: Any, r: Any, needs: Sequence[bool], *xs: Any, **params: Any) -> tuple[Any, ...]:
+        """g (softmax - onehot)."""
+        x, target = xs
+        n, k = x.shape
+        if r is not None:
+            d = r * g[:, None]
+            d[np.arange(n), target] -= g
+            return d, None
+        column = m.reshape(g, (n, 1))
+        return m.softmax(x, 1) * column - m.cast(m.one_hot(target, k), x.dtype) * column, None
+
+    def jvp(self, m: Any, ts: Sequence[Any], y: Any, *xs: Any, **params: Any) -> Any:
+        """sum (softmax - onehot) t."""
+        x, target = xs
+        d = m.softmax(x, 1) - m.cast(m.one_hot(target, x.shape[1]), x.dtype)
+        return m.sum(d * ts[0], (1,), False)
+
+    def batch(self, m: Any, size: int, xs: Sequence[Any], batched: Sequence[bool], **params: Any) -> Any:
+        """Rows of all members of the batch, one after another."""
+        x, target = (v if b else m.expand_front(v, size) for v, b in zip(xs, batched, strict=True))
+        n, k = x.shape[1:]
+        return m.reshape(m.softmax_nll(m.reshape(x, (size * n, k)), m.reshape(target, (size * n,))), (size, n))
+
+
+softmax = register(Softmax())
+log_softmax = register(LogSoftmax())
+softmax_nll = register(SoftmaxNLL())

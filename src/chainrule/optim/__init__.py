@@ -1,0 +1,30 @@
+"""Optimizers and learning-rate schedules, under PyTorch's names."""
+
+from chainrule.optim import lr_scheduler
+from chainrule.optim.adadelta import Adadelta
+from chainrule.optim.adagrad import Adagrad
+from chainrule.optim.adam import Adam, AdamW
+from chainrule.optim.adamax import Adamax
+from chainrule.optim.lbfgs import LBFGS
+from chainrule.optim.nadam import NAdam
+from chainrule.optim.optimizer import Optimizer
+from chainrule.optim.radam import RAdam
+from chainrule.optim.rmsprop import RMSprop
+from chainrule.optim.rule_optimizer import RuleOptimizer
+from chainrule.optim.sgd import SGD
+
+__all__ = [
+    "LBFGS",
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "RuleOptimizer",
+    "lr_scheduler",
+]

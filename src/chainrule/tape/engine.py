@@ -1,0 +1,300 @@
+"""The backward pass: moves cotangents from a node to the leaves, without recursion, freeing as it goes.
+
+Two engines of the same form. :func:`backward_raw` works on arrays, with a rule per op prepared once (``back``);
+:func:`backward_traced` works on tensors through a math namespace, for ``create_graph`` and inside transforms. Both
+count the uses of every node, then visit a node when all its uses have reported (Kahn, 1962).
+
+NOTE [borrow, then own]. The first cotangent that reaches a node is borrowed, it may be an array someone else holds;
+from the second on the sum is a fresh array of ours and further ones are added in place. What is handed to a leaf says
+whether it is fresh, so that ``.grad`` is always an array of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from chainrule.core.errors import GradError, describe_place
+from chainrule.ir.namespace import NUMPY, Namespace
+from chainrule.ir.op import Elementwise, General, Multilinear, Op
+from chainrule.tape.clock import CLOCK, written_since
+from chainrule.tape.hooks import HOOKS, run
+from chainrule.tape.node import PICK, Cotangents, Leaf, Node
+
+Back = Callable[[Node, Any], Iterable[Any]]
+#: ``accumulate(leaf, cotangent, fresh)``
+Accumulate = Callable[[Leaf, Any, bool], None]
+_FREED = (
+    "this graph was freed by an earlier backward pass\n"
+    "  fix: pass retain_graph=True to that pass, or run the forward computation again"
+)
+
+
+# ---- one op, on raw arrays
+def _back_elementwise(op: Elementwise) -> Back:
+    if op.arity == 1:
+        (p,) = op.partials
+        assert p is not None
+        rule = p
+        return lambda n, g: (rule(NUMPY, g, n.y, n.xs[0]),)
+    if op.arity == 2:
+        p, q = op.partials
+
+        def back(n: Node, g: Any) -> tuple[Any, Any]:
+            x, y = n.xs
+            a, b = n.edges  # type: ignore[misc]
+            s = n.avals
+            u = v = None
+            if a is not None:
+                u = p(NUMPY, g, n.y, x, y)  # type: ignore[misc]
+                if s is not None and u.shape != s[0]:
+                    u = NUMPY.unbroadcast(u, s[0])
+            if b is not None:
+                v = q(NUMPY, g, n.y, x, y)  # type: ignore[misc]
+                if s is not None and v.shape != s[1]:
+                    v = NUMPY.unbroadcast(v, s[1])
+            return u, v
+
+        return back
+    return lambda n, g: cotangents(n, g, NUMPY, n.xs, n.y, n.r)
+
+
+def _install(op: Op) -> Back:
+    """The raw backward rule of an op, made at its first use."""
+    if op is PICK:
+        back: Back = _back_pick
+    elif isinstance(op, Elementwise):
+        back = _back_elementwise(op)
+    else:
+        back = lambda n, g: cotangents(n, g, NUMPY, n.xs, n.y, n.r)  # noqa: E731
+    op.back = back
+    return back
+
+
+def _back_pick(n: Node, g: Any) -> tuple[Cotangents]:
+    at, size = n.params["index"], n.params["count"]
+    return (Cotangents(g if i == at else None for i in range(size)),)
+
+
+def cotangents(n: Node, g: Any, m: Namespace, xs: Sequence[Any], y: Any, r: Any) -> list[Any]:
+    """The cotangents of all inputs of a node, None where no edge goes, through any namespace."""
+    op, edges = n.op, n.edges
+    assert edges is not None
+    if op is PICK:
+        return list(_back_pick(n, g))
+    if isinstance(op, Elementwise):
+        out = []
+        for i, (p, e) in enumerate(zip(op.partials, edges, strict=True)):
+            if e is None or p is None:
+                out.append(None)
+            else:
+                u = p(m, g, y, *xs)
+                out.append(u if n.avals is None else m.unbroadcast(u, n.avals[i]))
+        return out
+    if isinstance(op, Multilinear):
+        return [None if e is None else op.transpose(i, m, g, n.avals, xs, n.params) for i, e in enumerate(edges)]
+    assert isinstance(op, General)
+    return list(op.vjp(m, g, y, r, tuple(e is not None for e in edges), *xs, **n.params))
+
+
+def check(n: Node) -> None:
+    """Raise if a value the node saved was overwritten since, naming both lines."""
+    for value in (*n.xs, n.y, *(n.r if isinstance(n.r, tuple) else (n.r,))):
+        place = written_since(value, n.clock)
+        if place:
+            raise GradError(
+                f"a value that {n.op.name} saved for the backward pass was changed in place afterwards\n"
+                f"  used at:    {n.where()}\n"
+                f"  changed at: {describe_place(place if isinstance(place, tuple) else None)}\n"
+                "  fix:        use the out-of-place operation there, or change a clone()"
+            )
+
+
+def _count_uses(start: Any) -> dict[Any, int]:
+    uses = {start: 0}
+    stack = [start] if type(start) is Node else []
+    while stack:
+        edges = stack.pop().edges
+        if edges is None:
+            raise GradError(_FREED)
+        for c in edges:
+            if c is not None:
+                if c in uses:
+                    uses[c] += 1
+                else:
+                    uses[c] = 1
+                    if type(c) is Node:
+                        stack.append(c)
+    return uses
+
+
+def _free(n: Node) -> None:
+    n.edges = n.y = n.r = None
+    n.xs = ()
+
+
+def backward_raw(start: Any, g: Any, retain: bool, accumulate: Accumulate | None, want: dict[Any, Any] | None) -> None:
+    """Move the array ``g`` from ``start`` to all leaves.
+
+    Args:
+        start: the node or leaf of the differentiated value.
+        g: its cotangent; never changed.
+        retain: keep the graph for another pass.
+        accumulate: called for every leaf reached, unless None.
+        want: nodes or leaves whose complete cotangent is stored in this dictionary.
+    """
+    uses = _count_uses(start)
+    if type(start) is not Node:
+        _deliver(start, g, False, accumulate, want)
+        return
+    cot: dict[Any, Any] = {start: g}
+    owned: set[Any] = set()
+    ready = [start]
+    now = CLOCK.now
+    special = bool(HOOKS) or want is not None
+    ndarray, add = np.ndarray, np.add
+    while ready:
+        n = ready.pop()
+        g = cot.pop(n)
+        if special:
+            g = run(n, g)
+            if want is not None and n in want:
+                want[n] = g
+        if n.clock != now:
+            check(n)
+        back = n.op.back or _install(n.op)
+        for c, gi in zip(n.edges, back(n, g), strict=True):
+            if c is None:
+                continue
+            if gi is None:  # a rule may find that nothing flows
+                uses[c] -= 1
+                if not uses[c] and c in cot:
+                    _finish(c, cot, ready, c in owned, accumulate, want)
+                elif not uses[c] and type(c) is Node:
+                    _skip(c, uses, cot, ready, owned, accumulate, want)
+                continue
+            old = cot.get(c)
+            if old is None:
+                cot[c] = gi
+                fresh = gi is not g and getattr(gi, "base", g) is None
+            else:
+                fresh = True
+                if c in owned and type(old) is ndarray:
+                    add(old, gi, out=old)
+                else:
+                    cot[c] = old + gi
+                    owned.add(c)
+            left = uses[c] - 1
+            if left:
+                uses[c] = left
+            elif type(c) is Node:
+                owned.discard(c)
+                ready.append(c)
+            else:
+                _deliver(c, cot.pop(c), fresh, accumulate, want)
+        if not retain:
+            n.edges = n.y = n.r = None
+            n.xs = ()
+
+
+def _finish(
+    c: Any, cot: dict[Any, Any], ready: list[Any], owned: bool, accumulate: Accumulate | None, want: Any
+) -> None:
+    if type(c) is Node:
+        ready.append(c)
+    else:
+        _deliver(c, cot.pop(c), owned, accumulate, want)
+
+
+def _skip(
+    c: Node, uses: Any, cot: Any, ready: list[Any], owned: set[Any], accumulate: Accumulate | None, want: Any
+) -> None:
+    """Nothing reached ``c``: report its own uses as done, so that what lies behind it is not waited for."""
+    stack = [c]
+    while stack:
+        for e in stack.pop().edges or ():
+            if e is None:
+                continue
+            uses[e] -= 1
+            if not uses[e]:
+                if e in cot:
+                    _finish(e, cot, ready, e in owned, accumulate, want)
+                elif type(e) is Node:
+                    stack.append(e)
+
+
+def _deliver(leaf: Any, g: Any, fresh: bool, accumulate: Accumulate | None, want: dict[Any, Any] | None) -> None:
+    if HOOKS:
+        new = run(leaf, g)
+        fresh = fresh and new is g
+        g = new
+    if want is not None and leaf in want:
+        want[leaf] = g
+    if accumulate is not None:
+        accumulate(leaf, g, fresh)
+
+
+class Level(NamedTuple):
+    """What the traced engine needs of tensors: a namespace, and shells for saved payloads."""
+
+    m: Namespace
+    shell: Callable[[Any, Any], Any]
+
+
+def backward_traced(
+    start: Any, g: Any, retain: bool, accumulate: Accumulate | None, want: dict[Any, Any] | None, level: Level
+) -> None:
+    """As :func:`backward_raw`, with tensors as cotangents: the pass itself is recorded or interpreted."""
+    uses = _count_uses(start)
+    if type(start) is not Node:
+        _deliver(start, g, False, accumulate, want)
+        return
+    cot: dict[Any, Any] = {start: g}
+    ready = [start]
+    m, shell = level
+    while ready:
+        n = ready.pop()
+        g = run(n, cot.pop(n))
+        if want is not None and n in want:
+            want[n] = g
+        if n.clock != CLOCK.now:
+            check(n)
+        edges = n.edges
+        assert edges is not None
+        xs = tuple(_lift(d, edges[i] if i < len(edges) else None, shell) for i, d in enumerate(n.xs))
+        y = None if n.y is None else shell(n.y, n)
+        for c, gi in zip(edges, cotangents(n, g, m, xs, y, None), strict=True):
+            if c is None:
+                continue
+            if gi is not None:
+                old = cot.get(c)
+                cot[c] = gi if old is None else old + gi
+            uses[c] -= 1
+            if uses[c]:
+                continue
+            if c in cot:
+                _finish(c, cot, ready, False, accumulate, want)
+            elif type(c) is Node:
+                _skip(c, uses, cot, ready, set(), accumulate, want)
+        if not retain:
+            _free(n)
+
+
+def _lift(payload: Any, edge: Any, shell: Callable[[Any, Any], Any]) -> Any:
+    return payload if payload is None or isinstance(payload, (int, float)) and not isinstance(payload, np.generic) else shell(payload, edge)
+
+
+def leaves(start: Any) -> Iterable[Leaf]:
+    """All leaves that a node reaches."""
+    seen, stack = {start}, [start]
+    while stack:
+        n = stack.pop()
+        if type(n) is not Node:
+            yield n
+            continue
+        for c in n.edges or ():
+            if c is not None and c not in seen:
+                seen.add(c)
+                stack.append(c)

@@ -1,0 +1,46 @@
+"""Functions that see, and may replace, the cotangent at a node or leaf while a backward pass runs."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+_ids = count()
+#: node or leaf -> {id: function of a cotangent that returns a replacement or None}
+HOOKS: weakref.WeakKeyDictionary[Any, dict[int, Callable[[Any], Any]]] = weakref.WeakKeyDictionary()
+
+
+class RemovableHandle:
+    """Returned when a hook is registered; :meth:`remove` takes the hook away again."""
+
+    def __init__(self, table: dict[int, Any]) -> None:
+        self.id, self._table = next(_ids), table
+
+    def remove(self) -> None:
+        """Take the hook away; doing so twice is harmless."""
+        self._table.pop(self.id, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+
+def register(target: Any, hook: Callable[[Any], Any]) -> RemovableHandle:
+    """Call ``hook`` with the complete cotangent of ``target`` in every later pass, in order of registration."""
+    handle = RemovableHandle(HOOKS.setdefault(target, {}))
+    HOOKS[target][handle.id] = hook
+    return handle
+
+
+def run(target: Any, g: Any) -> Any:
+    """``g`` after the hooks of ``target``."""
+    table = HOOKS.get(target)
+    if table:
+        for hook in list(table.values()):
+            new = hook(g)
+            g = g if new is None else new
+    return g

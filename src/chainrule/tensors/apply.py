@@ -1,0 +1,93 @@
+"""Applying an op to tensors: compute, or ask the current interpreter; then write history down."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from chainrule.core import dtypes
+from chainrule.core.errors import TracerError, is_internal, user_place
+from chainrule.ir.interpreter import Tracer, escaped
+from chainrule.ir.op import REGISTRY, General, Op
+from chainrule.ir.state import get_state
+from chainrule.tape.node import pick, record
+from chainrule.tensors.tensor import Tensor, wrap
+from chainrule.tensors.views import Lens, refresh
+
+
+def look(parent: Tensor, lens: Lens) -> Tensor:
+    """``parent`` through a lens."""
+    out: Tensor = apply(REGISTRY[lens.name], (parent,), lens.params)
+    return out
+
+
+def up_to_date(t: Tensor) -> Tensor:
+    """``t`` itself, after looking again if the base of a view was written."""
+    v = t._view
+    if v is not None and v.stale:
+        refresh(t, look)
+    return t
+
+
+def _compute(op: Op, payloads: tuple[Any, ...], params: dict[str, Any]) -> tuple[Any, Any]:
+    for p in payloads:
+        if isinstance(p, Tracer):
+            raise TracerError(escaped(p))
+    out = op.kernel(*payloads, **params)
+    if isinstance(op, General) and op.residual:
+        return out
+    return out, None
+
+
+def apply(op: Op, xs: tuple[Tensor, ...], params: dict[str, Any]) -> Any:
+    """The result of an op: a Tensor, or a tuple of them for an op with several results."""
+    interpreter, grad = get_state()
+    for x in xs:
+        v = x._view
+        if v is not None and v.stale:
+            refresh(x, look)
+    payloads = tuple([x._d for x in xs])
+    residual = None
+    if interpreter is None:
+        value, residual = _compute(op, payloads, params)
+        out: Any = wrap(value) if op.outputs == 1 else tuple([wrap(v) for v in value])
+    else:
+        out, mine = interpreter.process(op, xs, params, apply)
+        if not mine:
+            return out
+    if grad:
+        for x in xs:
+            if x._node is not None:
+                _record(op, xs, payloads, out, residual, params)
+                break
+    return out
+
+
+def _record(op: Op, xs: tuple[Tensor, ...], payloads: tuple[Any, ...], out: Any, residual: Any, params: Any) -> None:
+    edges = tuple([x._node for x in xs])
+    single = op.outputs == 1
+    if single and out._d.dtype.kind != "f":
+        return
+    frame = sys._getframe(2)
+    code = frame.f_code
+    place = user_place() if is_internal(code.co_filename) else (code, frame.f_lasti)
+    node = record(op, edges, payloads, out._d if single else None, residual, params, place)
+    if node is None:
+        return
+    if single:
+        out._node = node
+        return
+    for i, o in enumerate(out):
+        if o._d.dtype.kind == "f":
+            o._node = pick(node, i, len(out))
+
+
+def constant(value: Any, dtype: Any = None) -> Tensor:
+    """A tensor made from data inside the library; levels that watch are told of it."""
+    t = wrap(np.asarray(value, None if dtype is None else dtypes.as_numpy(dtype)))
+    interpreter = get_state().interpreter
+    if interpreter is not None:
+        interpreter.born(t)
+    return t

@@ -1,0 +1,157 @@
+"""Starting a backward pass from tensors, and what arrives at leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule.core.errors import GradError, explain
+from chainrule.ir.interpreter import Tracer
+from chainrule.ir.state import get_state, make_state, reset_state, set_state
+from chainrule.tape.clock import stamp
+from chainrule.tape.engine import Level, backward_raw, backward_traced
+from chainrule.tape.node import Leaf
+from chainrule.tensors.apply import constant, up_to_date
+from chainrule.tensors.fastpath import TENSORS
+from chainrule.tensors.namespace import cast
+from chainrule.tensors.tensor import Tensor, wrap
+
+_LEVEL = Level(TENSORS, wrap)
+
+
+def _accumulate_raw(leaf: Leaf, g: Any, fresh: bool) -> None:
+    """Add a raw cotangent to ``.grad``, which is always an array of its own (see NOTE [borrow, then own])."""
+    held = leaf.grad
+    if held is None:
+        leaf.grad = wrap(g if fresh and type(g) is np.ndarray else np.array(g))
+    elif held._node is None and type(held._d) is np.ndarray and held._d.dtype == g.dtype:
+        np.add(held._d, g, out=held._d)
+        stamp(held._d, _NOWHERE)
+    else:
+        leaf.grad = held + wrap(np.array(g))
+
+
+def _backward_line() -> None:
+    """The line named for an accumulation into ``.grad``."""
+
+
+_NOWHERE = (_backward_line.__code__, 0)
+
+
+def _accumulate_traced(leaf: Leaf, g: Any, fresh: bool) -> None:
+    interpreter, grad = get_state()
+    if interpreter is not None and leaf.level is not interpreter:
+        interpreter.guard_grad_write(leaf, g)
+    g = g if grad else wrap(g._d)
+    held = leaf.grad
+    if held is None:
+        leaf.grad = g if isinstance(g._d, Tracer) or grad else wrap(np.array(g._d))
+    else:
+        leaf.grad = held + g
+
+
+def _seed(y: Tensor, g: Any) -> Tensor:
+    """The cotangent that a pass starts with: 1 for a scalar, else what was given."""
+    if g is None:
+        if y._d.shape not in ((), (1,)) and int(np.prod(y._d.shape)) != 1:
+            raise GradError(
+                explain(
+                    "only the gradient of a scalar can be asked for without saying of what",
+                    got=f"an output of shape {tuple(y._d.shape)}",
+                    fix="reduce it first, for example with .sum() or .mean(), or pass gradient= of that shape",
+                )
+            )
+        out: Tensor = TENSORS.full(tuple(y._d.shape), 1, y._d.dtype)
+        return out
+    if not isinstance(g, Tensor):
+        g = constant(g, y._d.dtype)
+    if tuple(g._d.shape) != tuple(y._d.shape):
+        raise GradError(
+            explain(
+                "the gradient given has another shape than the output",
+                expected=str(tuple(y._d.shape)),
+                got=str(tuple(g._d.shape)),
+            )
+        )
+    return cast(g, y._d.dtype)
+
+
+def run(
+    outputs: Sequence[Tensor],
+    seeds: Sequence[Any],
+    want: dict[Any, Any] | None,
+    retain: bool,
+    create: bool,
+    accumulate: bool,
+) -> None:
+    """Backward passes from several outputs.
+
+    Args:
+        want: nodes or leaves whose cotangents are collected (None: none are).
+        accumulate: whether leaves add to ``.grad``.
+    """
+    interpreter = get_state().interpreter
+    traced = create or interpreter is not None
+    for k, (y, seed) in enumerate(zip(outputs, seeds, strict=True)):
+        up_to_date(y)
+        if y._node is None:
+            raise GradError(
+                explain(
+                    "this tensor does not require a gradient and has no history",
+                    fix="make an input with requires_grad=True, and check that nothing ran under no_grad or detach()",
+                )
+            )
+        g = _seed(y, seed)
+        keep = retain or create or k + 1 < len(outputs)
+        start = y._node
+        found = None if want is None else dict.fromkeys(want)
+        if traced or isinstance(g._d, Tracer):
+            token = set_state(make_state(interpreter, create))
+            try:
+                g = g if create else wrap(g._d)
+                backward_traced(start, g, keep, _accumulate_traced if accumulate else None, found, _LEVEL)
+            finally:
+                reset_state(token)
+        else:
+            with np.errstate(all="ignore"):
+                backward_raw(start, np.asarray(g._d), keep, _accumulate_raw if accumulate else None, found)
+        for key, value in (found or {}).items():
+            if value is not None and want is not None:
+                value = value if isinstance(value, Tensor) else wrap(np.array(value))
+                want[key] = value if want[key] is None else want[key] + value
+
+
+def backward(
+    self: Tensor,
+    gradient: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
+    """Add the gradient of this tensor to ``.grad`` of the leaves it was computed from.
+
+    Args:
+        gradient: the cotangent to start with; may be left out for a scalar.
+        retain_graph: keep the graph for another pass (by default only with ``create_graph``).
+        create_graph: record the pass itself, for derivatives of derivatives.
+        inputs: leaves to restrict the accumulation to.
+
+    Raises:
+        RuntimeError: for a tensor without history, a freed graph, a value changed in place since, or a non-scalar
+            output without ``gradient``.
+    """
+    retain = create_graph if retain_graph is None else retain_graph
+    if inputs is None:
+        run((self,), (gradient,), None, retain, create_graph, True)
+        return
+    targets = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    want: dict[Any, Any] = {t._node: None for t in targets}
+    run((self,), (gradient,), want, retain, create_graph, False)
+    for t in targets:
+        g = want[t._node]
+        if g is not None:
+            t.grad = g if t.grad is None else t.grad + g
+
+

@@ -1,0 +1,183 @@
+"""Eager fast paths, generated from the declarations: the common case of unary and binary ops in one short function.
+
+The general path of an op (promotion, interpreters, views, errors) costs several times PyTorch's. These functions
+handle what is nearly always asked for, two plain float tensors of one dtype or a tensor and a number, outside any
+interpreter, and hand everything else to the general path. The rules are the same: value, what to save and the edges all
+come from the declaration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from sys import _getframe
+from typing import Any
+
+
+from chainrule.core.errors import _inside, is_internal, user_place
+from chainrule.ir.op import REGISTRY, Elementwise, Op, saved_for
+from chainrule.ir.state import get_state
+from chainrule.tape.clock import CLOCK
+from chainrule.tape.node import Node
+from chainrule.tensors.namespace import TENSORS
+from chainrule.tensors.tensor import Tensor
+
+_new = object.__new__
+_NONE: dict[str, Any] = {}
+
+
+def _place(frame: Any) -> Any:
+    code = frame.f_code
+    internal = _inside.get(code.co_filename)
+    if internal is None:
+        internal = is_internal(code.co_filename)
+    return user_place() if internal else (code, frame.f_lasti)
+
+
+def binary(op: Op, slow: Callable[..., Tensor], numbers: bool = True) -> Callable[[Any, Any], Tensor]:
+    """The fast path of an op with two inputs; ``numbers``: the second may be a Python number."""
+    kernel = op.kernel
+    flows = (op.flows(0), op.flows(1))
+    (both, both_y), (left, left_y), (right, right_y) = (
+        saved_for(op, (a and flows[0], b and flows[1])) for a, b in ((True, True), (True, False), (False, True))
+    )
+    differentiable, first, second = any(flows), *flows
+    broadcasts = isinstance(op, Elementwise)
+    number_types = (float, int) if numbers else ()
+    frame_of, tensor = _getframe, Tensor
+
+    def fast(a: Any, b: Any) -> Tensor:
+        interpreter, grad = get_state()
+        if interpreter is not None or type(a) not in _PLAIN:
+            return slow(a, b)
+        x = a._d
+        v = a._view
+        if v is not None and v.stale:
+            return slow(a, b)
+        if type(b) in _PLAIN:
+            y = b._d
+            v = b._view
+            if x.dtype is not y.dtype or (v is not None and v.stale) or (promotes and x.dtype.kind != "f"):
+                return slow(a, b)
+            q = b._node
+        elif type(b) in number_types and x.dtype.kind == "f":
+            y = b
+            q = None
+        else:
+            return slow(a, b)
+        try:
+            z = kernel(x, y)
+        except (TypeError, ValueError, OverflowError):  # an escaped tracer, shapes, a huge integer: let the general path explain
+            return slow(a, b)
+        o = _new(tensor)
+        o._d = z
+        o._view = None
+        p = a._node
+        if differentiable and grad and (p is not None or q is not None):
+            p = p if first else None
+            q = q if second else None
+            if p is None:
+                if q is None:
+                    o._node = None
+                    return o
+                (kx, ky), kz = right, right_y
+            elif q is None:
+                (kx, ky), kz = left, left_y
+            else:
+                (kx, ky), kz = both, both_y
+            n = o._node = _new(Node)
+            n.op = op
+            n.params = _NONE
+            n.clock = CLOCK.now
+            n.edges = (p, q)
+            n.xs = (x if kx else None, y if ky else None)
+            n.y = z if kz else None
+            n.r = None
+            n.avals = (x.shape, y.shape if q is not None else None) if broadcasts else None
+            frame = frame_of(1)
+            code = frame.f_code
+            n.place = _place(frame) if _inside.get(code.co_filename, True) else (code, frame.f_lasti)
+        else:
+            o._node = None
+        return o
+
+    promotes = isinstance(op, Elementwise) and op.promotes == "float"
+    fast.__name__ = fast.__qualname__ = op.name
+    fast.__doc__ = op.doc
+    return fast
+
+
+def unary(op: Elementwise, slow: Callable[..., Tensor]) -> Callable[[Any], Tensor]:
+    """The fast path of an elementwise op with one input."""
+    kernel = op.kernel
+    differentiable = op.flows(0)
+    ((kx,), kz) = saved_for(op, (differentiable,))
+    floats_only = op.promotes == "float"
+
+    def fast(a: Any) -> Tensor:
+        interpreter, grad = get_state()
+        if interpreter is not None or type(a) not in _PLAIN:
+            return slow(a)
+        x = a._d
+        v = a._view
+        if v is not None and v.stale or floats_only and x.dtype.kind != "f":
+            return slow(a)
+        try:
+            z = kernel(x)
+        except TypeError:
+            return slow(a)
+        o = _new(Tensor)
+        o._d = z
+        o._view = None
+        p = a._node
+        if p is not None and grad and differentiable:
+            n = o._node = _new(Node)
+            n.op = op
+            n.params = _NONE
+            n.clock = CLOCK.now
+            n.edges = (p,)
+            n.xs = (x if kx else None,)
+            n.y = z if kz else None
+            n.r = n.avals = None
+            frame = _getframe(1)
+            code = frame.f_code
+            n.place = _place(frame) if _inside.get(code.co_filename, True) else (code, frame.f_lasti)
+        else:
+            o._node = None
+        return o
+
+    fast.__name__ = fast.__qualname__ = op.name
+    fast.__doc__ = op.doc
+    return fast
+
+
+#: classes whose shells the fast paths read; a subclass enters itself with :func:`plain`
+_PLAIN: set[type] = {Tensor}
+
+
+def plain(cls: type) -> type:
+    """Let the fast paths read shells of a subclass of Tensor."""
+    _PLAIN.add(cls)
+    return cls
+
+
+def _matrices(op: Op, slow: Callable[..., Tensor]) -> Callable[[Any, Any], Tensor]:
+    """The fast path of the matrix product, for two matrices; other ranks take the general path."""
+    fast = binary(op, slow, numbers=False)
+
+    def matmul(a: Any, b: Any) -> Tensor:
+        return fast(a, b) if len(a._d.shape) == 2 == len(b._d.shape) else slow(a, b)
+
+    return matmul
+
+
+def _install() -> None:
+    TENSORS.matmul = _matrices(REGISTRY["matmul"], TENSORS.matmul)
+    for op in REGISTRY.values():
+        slow = getattr(TENSORS, op.name)
+        if isinstance(op, Elementwise) and op.name != "detach" and op.arity == 1:
+            setattr(TENSORS, op.name, unary(op, slow))
+        elif isinstance(op, Elementwise) and op.arity == 2:
+            setattr(TENSORS, op.name, binary(op, slow))
+
+
+_install()

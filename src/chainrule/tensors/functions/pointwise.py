@@ -1,0 +1,238 @@
+"""Elementwise functions. Most are primitives as they are; the rest are short compositions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from chainrule.core import dtypes
+from chainrule.core.errors import explain
+from chainrule.tensors.apply import constant
+from chainrule.tensors.fastpath import TENSORS as T
+from chainrule.tensors.namespace import as_operand, cast, common_dtype
+from chainrule.tensors.tensor import Tensor
+
+abs, neg, sign, exp, exp2, expm1 = T.abs, T.neg, T.sign, T.exp, T.exp2, T.expm1
+log, log2, log10, log1p, sqrt, rsqrt, square, reciprocal = (
+    T.log, T.log2, T.log10, T.log1p, T.sqrt, T.rsqrt, T.square, T.reciprocal,
+)  # fmt: skip
+sin, cos, tan, asin, acos, atan, atan2 = T.sin, T.cos, T.tan, T.asin, T.acos, T.atan, T.atan2
+sinh, cosh, tanh, asinh, acosh, atanh = T.sinh, T.cosh, T.tanh, T.asinh, T.acosh, T.atanh
+erf, erfc, erfinv, lgamma, digamma, sigmoid, relu = T.erf, T.erfc, T.erfinv, T.lgamma, T.digamma, T.sigmoid, T.relu
+maximum, minimum, fmod, remainder, hypot, copysign = T.maximum, T.minimum, T.fmod, T.remainder, T.hypot, T.copysign
+logaddexp, xlogy, mul, floor, ceil, trunc = T.logaddexp, T.xlogy, T.mul, T.floor, T.ceil, T.trunc
+isnan, isinf, isfinite, signbit = T.isnan, T.isinf, T.isfinite, T.signbit
+eq, ne, lt, le, gt, ge = T.eq, T.ne, T.lt, T.le, T.gt, T.ge
+logical_and, logical_or, logical_xor, logical_not = T.logical_and, T.logical_or, T.logical_xor, T.logical_not
+bitwise_and, bitwise_or, bitwise_xor, bitwise_not = T.bitwise_and, T.bitwise_or, T.bitwise_xor, T.bitwise_not
+bitwise_left_shift, bitwise_right_shift = T.bitwise_left_shift, T.bitwise_right_shift
+softplus, silu, gelu = T.softplus, T.silu, T.gelu
+pow = T.pow
+_fast_add, _fast_sub, _fast_div = T.add, T.sub, T.div
+
+
+def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+    """``input + alpha * other``."""
+    out: Tensor = _fast_add(input, other if alpha == 1 else mul(other, alpha))
+    return out
+
+
+def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+    """``input - alpha * other``."""
+    out: Tensor = _fast_sub(input, other if alpha == 1 else mul(other, alpha))
+    return out
+
+
+def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+    """``other - alpha * input``."""
+    return sub(other, input, alpha=alpha)
+
+
+def floor_divide(input: Any, other: Any) -> Tensor:
+    """``floor(input / other)``, in the common dtype."""
+    out: Tensor = T.floor_divide(input, other)
+    return out
+
+
+def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """``input / other``; ``rounding_mode`` "floor" or "trunc" rounds the quotient.
+
+    Raises:
+        RuntimeError: for another rounding mode.
+    """
+    if rounding_mode is None:
+        out: Tensor = _fast_div(input, other)
+        return out
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    if rounding_mode == "trunc":
+        kind = common_dtype([as_operand(input, "div"), as_operand(other, "div")])
+        return cast(trunc(_fast_div(input, other)), kind)
+    raise RuntimeError(f"rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}")
+
+
+def float_power(input: Any, exponent: Any) -> Tensor:
+    """``input ** exponent`` in float64."""
+    f8 = np.dtype(np.float64)
+    out: Tensor = pow(cast(as_operand(input, "float_power"), f8), cast(as_operand(exponent, "float_power"), f8))
+    return out
+
+
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """To the nearest integer, or to ``decimals`` places; ties go to the even neighbour."""
+    if decimals == 0:
+        out: Tensor = T.round(input)
+        return out
+    scale = 10.0**decimals
+    return _fast_div(T.round(mul(input, scale)), scale)  # type: ignore[no-any-return]
+
+
+def frac(input: Tensor) -> Tensor:
+    """``input - trunc(input)``."""
+    return sub(input, trunc(input))
+
+
+def sgn(input: Tensor) -> Tensor:
+    """As :func:`sign`."""
+    out: Tensor = sign(input)
+    return out
+
+
+def positive(input: Tensor) -> Tensor:
+    """``input`` itself."""
+    return input
+
+
+def deg2rad(input: Tensor) -> Tensor:
+    """Degrees to radians."""
+    return mul(input, math.pi / 180)  # type: ignore[no-any-return]
+
+
+def rad2deg(input: Tensor) -> Tensor:
+    """Radians to degrees."""
+    return mul(input, 180 / math.pi)  # type: ignore[no-any-return]
+
+
+def where(condition: Any, input: Any = None, other: Any = None) -> Any:
+    """``input`` where ``condition`` holds, else ``other``; with the condition alone, the indices where it holds.
+
+    The gradient of the branch not taken is exactly zero, also where that branch is not finite.
+    """
+    if input is None and other is None:
+        return tuple(constant(i) for i in np.nonzero(condition.numpy(force=True)))
+    return T.where(condition, input, other)
+
+
+def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """``input`` kept between ``min`` and ``max`` (numbers, tensors or None); the gradient passes at the bounds.
+
+    Raises:
+        RuntimeError: if both bounds are None.
+    """
+    if min is None and max is None:
+        raise RuntimeError(explain("clamp needs min or max, got neither"))
+    out = input if min is None else T.clamp_min(input, min)
+    return out if max is None else T.clamp_max(out, max)
+
+
+def clamp_min(input: Tensor, min: Any) -> Tensor:
+    """``max(input, min)``."""
+    return clamp(input, min=min)
+
+
+def clamp_max(input: Tensor, max: Any) -> Tensor:
+    """``min(input, max)``."""
+    return clamp(input, max=max)
+
+
+def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """NaN and infinities replaced by numbers (0, and the largest of the dtype)."""
+    top = dtypes.finfo(input._d.dtype) if input._d.dtype.kind == "f" else None
+    if top is None:
+        return input
+    out = where(isnan(input), nan, input)
+    out = where(eq(out, math.inf), top.max if posinf is None else posinf, out)
+    return where(eq(out, -math.inf), top.min if neginf is None else neginf, out)  # type: ignore[no-any-return]
+
+
+def logit(input: Tensor, eps: float | None = None) -> Tensor:
+    """``ln(x / (1 - x))``, with x first kept in [eps, 1 - eps] if eps is given."""
+    x = input if eps is None else clamp(input, eps, 1 - eps)
+    return log(div(x, sub(1, x)))  # type: ignore[no-any-return]
+
+
+def lerp(input: Tensor, end: Any, weight: Any) -> Tensor:
+    """``input + weight (end - input)``."""
+    return add(input, mul(weight, sub(end, input)))
+
+
+def addcmul(input: Tensor, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Tensor:
+    """``input + value tensor1 tensor2``."""
+    return add(input, mul(tensor1, tensor2), alpha=value)
+
+
+def addcdiv(input: Tensor, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Tensor:
+    """``input + value tensor1 / tensor2``."""
+    return add(input, div(tensor1, tensor2), alpha=value)
+
+
+def heaviside(input: Tensor, values: Any) -> Tensor:
+    """0 below zero, 1 above, ``values`` at zero."""
+    return where(eq(input, 0), values, cast(gt(input, 0), input._d.dtype))  # type: ignore[no-any-return]
+
+
+def sinc(input: Tensor) -> Tensor:
+    """``sin(pi x) / (pi x)``, and 1 at 0."""
+    zero = eq(input, 0)
+    safe = mul(where(zero, 1.0, input), math.pi)
+    return where(zero, 1.0, div(sin(safe), safe))  # type: ignore[no-any-return]
+
+
+def isclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Tensor:
+    """Elementwise ``|input - other| <= atol + rtol |other|``; equal infinities are close."""
+    a, b = input.numpy(force=True), other.numpy(force=True)
+    return constant(np.isclose(a, b, rtol, atol, equal_nan))
+
+
+def allclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    """Whether all elements are close, see :func:`isclose`."""
+    return bool(isclose(input, other, rtol, atol, equal_nan).numpy().all())
+
+
+def equal(input: Tensor, other: Tensor) -> bool:
+    """Whether shapes and all values are the same."""
+    return np.array_equal(input.numpy(force=True), other.numpy(force=True))
+
+
+def isin(elements: Tensor, test_elements: Any) -> Tensor:
+    """Whether each element is among ``test_elements``."""
+    test = test_elements.numpy(force=True) if isinstance(test_elements, Tensor) else test_elements
+    return constant(np.isin(elements.numpy(force=True), test))
+
+
+
+
+true_divide = divide = div
+multiply, subtract, absolute, negative, fix = mul, sub, abs, neg, trunc
+greater, greater_equal, less, less_equal, not_equal = gt, ge, lt, le, ne
+arcsin, arccos, arctan, arctan2, arcsinh, arccosh, arctanh = asin, acos, atan, atan2, asinh, acosh, atanh
+clip = clamp
+
+#: public functions that are also methods, and whose in-place versions exist
+BOTH = (
+    "abs absolute neg negative sign sgn exp exp2 expm1 log log2 log10 log1p sqrt rsqrt square reciprocal sin cos tan asin "
+    "acos atan atan2 arcsin arccos arctan arctan2 sinh cosh tanh asinh acosh atanh arcsinh arccosh arctanh erf erfc "
+    "erfinv lgamma digamma sigmoid relu fmod remainder hypot copysign xlogy add sub subtract mul multiply div divide "
+    "true_divide floor_divide pow float_power floor ceil trunc fix round frac deg2rad rad2deg clamp clip clamp_min "
+    "clamp_max nan_to_num logit lerp addcmul addcdiv sinc heaviside eq ne lt le gt ge logical_and logical_or logical_xor "
+    "logical_not bitwise_and bitwise_or bitwise_xor bitwise_not bitwise_left_shift bitwise_right_shift"
+).split()
+FUNCTIONS = BOTH + (
+    "maximum minimum logaddexp rsub positive isnan isinf isfinite signbit isclose allclose equal isin greater "
+    "greater_equal less less_equal not_equal"
+).split()
+PLAIN = ["where"]

@@ -1,0 +1,397 @@
+"""Sums, means, extremes, norms, running sums, softmax and order."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from chainrule.core import dtypes
+from chainrule.core.errors import DTypeError, explain
+from chainrule.core.shapes import normalize_axes, normalize_axis, size_of
+from chainrule.ir.state import no_grad
+from chainrule.tensors.apply import constant
+from chainrule.tensors.fastpath import TENSORS as T
+from chainrule.tensors.namespace import cast
+from chainrule.tensors.tensor import Tensor
+
+
+class values_indices(NamedTuple):  # noqa: N801 - shown by its fields alone
+    """Two results: values, and the indices where they stand."""
+
+    values: Any
+    indices: Any
+
+
+def _axes(x: Tensor, dim: Any) -> tuple[int, ...]:
+    return normalize_axes(dim, len(x._d.shape))
+
+
+def _summed(x: Tensor, dtype: Any) -> Tensor:
+    """Integers and booleans are summed as int64."""
+    if dtype is not None:
+        return cast(x, dtypes.as_numpy(dtype))
+    return x if x._d.dtype.kind == "f" else cast(x, dtypes.int64.numpy)
+
+
+def _floating(x: Tensor, name: str, dtype: Any = None) -> Tensor:
+    if dtype is not None:
+        return cast(x, dtypes.as_numpy(dtype))
+    if x._d.dtype.kind != "f":
+        raise DTypeError(
+            explain(f"{name} needs a floating tensor", got=str(x.dtype), fix="convert first, for example with .float()")
+        )
+    return x
+
+
+def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, axis: Any = None) -> Tensor:
+    """The sum over ``dim`` (all dimensions if None); integers give int64."""
+    x = _summed(input, dtype)
+    return T.sum(x, _axes(x, dim if axis is None else axis), keepdim)  # type: ignore[no-any-return]
+
+
+def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, axis: Any = None) -> Tensor:
+    """The mean over ``dim``: the sum divided by the number of elements.
+
+    Raises:
+        RuntimeError: for an integer tensor.
+    """
+    x = _floating(input, "mean", dtype)
+    axes = _axes(x, dim if axis is None else axis)
+    n = size_of([x._d.shape[a] for a in axes])
+    return T.div(T.sum(x, axes, keepdim), float(n) if n else math.nan)  # type: ignore[no-any-return]
+
+
+def var(
+    input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: int | None = None
+) -> Tensor:
+    """The variance: squared distances from the mean, summed and divided by n - correction (1 if unbiased)."""
+    x = _floating(input, "var")
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    axes = _axes(x, dim)
+    take = correction if correction is not None else int(unbiased)
+    n = size_of([x._d.shape[a] for a in axes]) - take
+    d = T.sub(x, mean(x, axes or None, keepdim=True) if axes else x)
+    total = T.sum(T.mul(d, d), axes, keepdim)
+    return T.div(total, float(n) if n > 0 else 0.0)  # type: ignore[no-any-return]
+
+
+def std(
+    input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: int | None = None
+) -> Tensor:
+    """The square root of :func:`var`."""
+    return T.sqrt(var(input, dim, unbiased, keepdim, correction=correction))  # type: ignore[no-any-return]
+
+
+def var_mean(input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """Variance and mean."""
+    return var(input, dim, unbiased, keepdim), mean(input, None if isinstance(dim, bool) else dim, keepdim)
+
+
+def std_mean(input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """Standard deviation and mean."""
+    return std(input, dim, unbiased, keepdim), mean(input, None if isinstance(dim, bool) else dim, keepdim)
+
+
+def _last(x: Tensor, dim: Any) -> tuple[Tensor, tuple[int, ...]]:
+    """``x`` with the reduced axes flattened into the last one, and those axes."""
+    axes = _axes(x, dim)
+    shape = x._d.shape
+    kept = [i for i in range(len(shape)) if i not in axes]
+    moved = T.permute(x, (*kept, *axes)) if axes else x
+    return T.reshape(moved, (*(shape[i] for i in kept), size_of([shape[a] for a in axes]))), axes
+
+
+def _restore(y: Tensor, shape: Any, axes: tuple[int, ...], keepdim: bool) -> Tensor:
+    if not keepdim:
+        return y
+    return T.reshape(y, tuple(1 if i in axes else d for i, d in enumerate(shape)))  # type: ignore[no-any-return]
+
+
+def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The product over ``dim``, by halves: a tree of products, whose derivative is right also where factors are zero."""
+    x = _summed(input, dtype)
+    y, axes = _last(x, dim)
+    lead = (slice(None),) * (len(y._d.shape) - 1)
+    if y._d.shape[-1] == 0:
+        y = T.full((*y._d.shape[:-1], 1), 1, y._d.dtype)
+    while (n := y._d.shape[-1]) > 1:
+        half = n // 2
+        paired = T.mul(T.getitem(y, (*lead, slice(0, half))), T.getitem(y, (*lead, slice(half, 2 * half))))
+        y = T.cat(paired, T.getitem(y, (*lead, slice(2 * half, n))), axis=len(lead)) if n % 2 else paired
+    return _restore(T.getitem(y, (*lead, 0)), x._d.shape, axes, keepdim)
+
+
+def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+    """Running sums along ``dim``."""
+    x = _summed(input, dtype)
+    return T.cumsum(x, axis=normalize_axis(dim, len(x._d.shape))) if x._d.shape else x  # type: ignore[no-any-return]
+
+
+def cumprod(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+    """Running products along ``dim``, in log2(n) rounds of products with a shifted copy (Hillis & Steele, 1986)."""
+    x = _summed(input, dtype)
+    if not x._d.shape:
+        return x
+    axis = normalize_axis(dim, len(x._d.shape))
+    lead, n, shift = (slice(None),) * axis, x._d.shape[axis], 1
+    while shift < n:
+        head = T.getitem(x, (*lead, slice(0, shift)))
+        rest = T.mul(T.getitem(x, (*lead, slice(shift, n))), T.getitem(x, (*lead, slice(0, n - shift))))
+        x = T.cat(head, rest, axis=axis)
+        shift *= 2
+    return x
+
+
+def _nonempty(x: Tensor, axes: tuple[int, ...], name: str) -> None:
+    if any(x._d.shape[a] == 0 for a in axes):
+        raise IndexError(explain(f"{name} over an axis without elements has no value", got=f"shape {tuple(x._d.shape)}"))
+
+
+def amax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """The largest value over ``dim``; ties share the gradient equally."""
+    axes = _axes(input, None if dim == () else dim)
+    _nonempty(input, axes, "amax")
+    return T.amax(input, axes, keepdim)  # type: ignore[no-any-return]
+
+
+def amin(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """The smallest value over ``dim``; ties share the gradient equally."""
+    axes = _axes(input, None if dim == () else dim)
+    _nonempty(input, axes, "amin")
+    return T.amin(input, axes, keepdim)  # type: ignore[no-any-return]
+
+
+def aminmax(input: Tensor, *, dim: Any = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """Smallest and largest value."""
+    return amin(input, dim, keepdim), amax(input, dim, keepdim)
+
+
+def _arg(name: str, input: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    x = cast(input, np.dtype(np.int64)) if input._d.dtype.kind == "b" else input
+    if dim is None:
+        _nonempty(x, tuple(range(len(x._d.shape))), name)
+        out = getattr(T, name)(T.reshape(x, (-1,) if x._d.size != 0 else (0,)) if x._d.shape else T.reshape(x, (1,)), axis=0)
+        return T.reshape(out, (1,) * len(x._d.shape)) if keepdim else out
+    axis = normalize_axis(dim, len(x._d.shape))
+    if not x._d.shape:
+        return T.full((), 0, np.int64)  # type: ignore[no-any-return]
+    _nonempty(x, (axis,), name)
+    out = getattr(T, name)(x, axis=axis)
+    return _restore(out, x._d.shape, (axis,), keepdim)
+
+
+def argmax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """The index of the (first) largest element along ``dim``, or in the flattened tensor."""
+    return _arg("argmax", input, dim, keepdim)
+
+
+def argmin(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """The index of the (first) smallest element along ``dim``, or in the flattened tensor."""
+    return _arg("argmin", input, dim, keepdim)
+
+
+def _extreme(name: str, input: Tensor, dim: Any, keepdim: bool) -> Any:
+    if isinstance(dim, Tensor):
+        return (T.maximum if name == "max" else T.minimum)(input, dim)
+    if dim is None:
+        return (amax if name == "max" else amin)(input)
+    axis = normalize_axis(dim, len(input._d.shape))
+    if not input._d.shape:
+        return values_indices(input, _arg("arg" + name, input, dim, False))
+    index = _arg("arg" + name, input, axis, True)
+    values = T.gather(input, index, axis=axis)
+    if keepdim:
+        return values_indices(values, index)
+    shape = tuple(d for i, d in enumerate(input._d.shape) if i != axis)
+    return values_indices(T.reshape(values, shape), T.reshape(index, shape))
+
+
+def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """The largest value; with ``dim`` values and indices (the gradient goes to the first of ties); with a second
+    tensor the elementwise maximum."""
+    return _extreme("max", input, dim, keepdim)
+
+
+def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """The smallest value; with ``dim`` values and indices; with a second tensor the elementwise minimum."""
+    return _extreme("min", input, dim, keepdim)
+
+
+def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """Whether any element is nonzero."""
+    return T.any(input, _axes(input, dim), keepdim)  # type: ignore[no-any-return]
+
+
+def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """Whether all elements are nonzero."""
+    return T.all(input, _axes(input, dim), keepdim)  # type: ignore[no-any-return]
+
+
+def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
+    """How many elements are not zero."""
+    return sum(T.ne(input, 0), dim)
+
+
+def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
+    """``ln sum exp(x)`` over ``dim``, shifted by the maximum so that it is finite whenever the value is."""
+    x = _floating(input, "logsumexp")
+    axes = _axes(x, dim)
+    with no_grad():
+        top = T.detach(amax(x, axes, keepdim=True)) if axes else T.detach(x)
+        top = T.where(T.isfinite(top), top, 0.0)
+    total = T.log(T.sum(T.exp(T.sub(x, top)), axes, True))
+    y = T.add(total, top)
+    return y if keepdim or not axes else T.reshape(y, tuple(d for i, d in enumerate(x._d.shape) if i not in axes))
+
+
+def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    """``exp(x) / sum exp(x)`` along ``dim``."""
+    x = _floating(input, "softmax", dtype)
+    if not x._d.shape:
+        return T.reshape(T.softmax(T.reshape(x, (1,)), axis=0), ())  # type: ignore[no-any-return]
+    return T.softmax(x, axis=normalize_axis(dim, len(x._d.shape)))  # type: ignore[no-any-return]
+
+
+def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    """``x - ln sum exp(x)`` along ``dim``."""
+    x = _floating(input, "log_softmax", dtype)
+    if not x._d.shape:
+        return T.reshape(T.log_softmax(T.reshape(x, (1,)), axis=0), ())  # type: ignore[no-any-return]
+    return T.log_softmax(x, axis=normalize_axis(dim, len(x._d.shape)))  # type: ignore[no-any-return]
+
+
+def norm(input: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """The vector p-norm over ``dim``: (sum |x|^p)^(1/p); ``inf``, ``-inf`` and 0 as limits, ``"fro"`` as 2.
+
+    The gradient at zero is zero.
+    """
+    x = _floating(input, "norm")
+    axes = _axes(x, dim)
+    p = 2.0 if p in (None, "fro") else float(p)
+    if p == math.inf:
+        return amax(T.abs(x), axes, keepdim)
+    if p == -math.inf:
+        return amin(T.abs(x), axes, keepdim)
+    if p == 0:
+        return T.sum(cast(T.ne(x, 0), x._d.dtype), axes, keepdim)  # type: ignore[no-any-return]
+    if p == 1:
+        return T.sum(T.abs(x), axes, keepdim)  # type: ignore[no-any-return]
+    total = T.sum(T.mul(x, x) if p == 2 else T.pow(T.abs(x), p), axes, keepdim)
+    zero = T.eq(total, 0)
+    safe = T.where(zero, 1.0, total)
+    return T.where(zero, 0.0, T.sqrt(safe) if p == 2 else T.pow(safe, 1 / p))  # type: ignore[no-any-return]
+
+
+def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
+    """The p-norm of the difference."""
+    return norm(T.sub(input, other), p)
+
+
+# ---- order
+def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
+    """The indices that sort along ``dim``; equal elements keep their order."""
+    if not input._d.shape:
+        return T.full((), 0, np.int64)  # type: ignore[no-any-return]
+    return T.argsort(input, axis=normalize_axis(dim, len(input._d.shape)), descending=descending)  # type: ignore[no-any-return]
+
+
+def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> values_indices:
+    """Sorted values and their indices along ``dim``; equal elements keep their order."""
+    index = argsort(input, dim, descending)
+    if not input._d.shape:
+        return values_indices(input, index)
+    return values_indices(T.gather(input, index, axis=normalize_axis(dim, len(input._d.shape))), index)
+
+
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> values_indices:
+    """The k largest (or smallest) elements along ``dim``, in order, and their indices.
+
+    Raises:
+        RuntimeError: if there are fewer than k.
+    """
+    axis = normalize_axis(dim, len(input._d.shape))
+    n = input._d.shape[axis] if input._d.shape else 1
+    if not 0 <= k <= n:
+        raise RuntimeError(explain("topk: k is out of range", expected=f"0 to {n}", got=str(k)))
+    if not input._d.shape:
+        return values_indices(input, argsort(input))
+    index = T.getitem(argsort(input, axis, largest), (*(slice(None),) * axis, slice(0, k)))
+    return values_indices(T.gather(input, index, axis=axis), index)
+
+
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> values_indices:
+    """The k-th smallest element along ``dim`` (k from 1) and its index."""
+    v, i = topk(input, k, dim, largest=False)
+    axis = normalize_axis(dim, len(input._d.shape))
+    index = (*(slice(None),) * axis, slice(k - 1, k) if keepdim else k - 1)
+    return values_indices(T.getitem(v, index), T.getitem(i, index))
+
+
+def median(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """The lower median; with ``dim`` values and indices."""
+    if dim is None:
+        flat = T.reshape(input, (-1,))
+        return kthvalue(flat, (flat._d.shape[0] + 1) // 2, 0).values
+    return kthvalue(input, (input._d.shape[normalize_axis(dim, len(input._d.shape))] + 1) // 2, dim, keepdim)
+
+
+def quantile(input: Tensor, q: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """The q-quantile along ``dim`` (or of all elements), by linear interpolation between neighbours in order."""
+    x = _floating(input, "quantile")
+    y, axes = _last(x, dim)
+    ordered = sort(y, -1).values
+    n = y._d.shape[-1]
+    lead = (slice(None),) * (len(y._d.shape) - 1)
+    levels = q.tolist() if isinstance(q, Tensor) else q
+    out = []
+    for level in levels if isinstance(levels, list) else [levels]:
+        if not 0 <= level <= 1:
+            raise RuntimeError(explain("quantile: q is out of range", expected="0 to 1", got=str(level)))
+        at = level * (n - 1)
+        low = math.floor(at)
+        below = T.getitem(ordered, (*lead, low))
+        above = T.getitem(ordered, (*lead, _smaller(low + 1, n - 1)))
+        out.append(_restore(T.add(below, T.mul(T.sub(above, below), at - low)), x._d.shape, axes, keepdim))
+    if not isinstance(levels, list):
+        return out[0]
+    return T.cat(*(T.reshape(o, (1, *o._d.shape)) for o in out), axis=0)  # type: ignore[no-any-return]
+
+
+def _smaller(a: int, b: int) -> int:
+    """The smaller of two integers (``min`` is a function of tensors here)."""
+    return a if a < b else b
+
+
+def unique(
+    input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: Any = None
+) -> Any:
+    """The distinct elements in order, if asked with the index of each element among them and their counts."""
+    found = np.unique(
+        input.numpy(force=True), return_inverse=True, return_counts=True, axis=dim
+    )
+    values, inverse, counts = (constant(np.asarray(f)) for f in found)
+    out = [values] + ([inverse] if return_inverse else []) + ([counts] if return_counts else [])
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    """How often each non-negative integer occurs, or the sum of its weights."""
+    w = None if weights is None else weights.numpy(force=True)
+    return constant(np.bincount(input.numpy(force=True), w, minlength))
+
+
+def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
+    """Counts in equal bins between ``min`` and ``max`` (the data's range if both are 0)."""
+    a = input.numpy(force=True)
+    low, high = (float(a.min()), float(a.max())) if min == max == 0 else (min, max)
+    return constant(np.histogram(a, bins, (low, high))[0].astype(a.dtype))
+
+
+FUNCTIONS = (
+    "sum mean var std var_mean std_mean prod cumsum cumprod amax amin aminmax argmax argmin max min any all "
+    "count_nonzero logsumexp softmax log_softmax norm dist argsort sort topk kthvalue median quantile unique bincount "
+    "histc"
+).split()

@@ -1,0 +1,175 @@
+"""In-place writes: the one function through which the value of a tensor changes (see NOTE [views and writes])."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from chainrule.core import dtypes
+from chainrule.core.errors import DTypeError, GradError, TracerError, explain, user_place
+from chainrule.ir.interpreter import Interpreter, Tracer
+from chainrule.ir.op import REGISTRY
+from chainrule.ir.state import get_state
+from chainrule.tape.clock import stamp
+from chainrule.tape.node import Leaf, record
+from chainrule.tensors.apply import up_to_date
+from chainrule.tensors.fastpath import TENSORS
+from chainrule.tensors.namespace import as_operand, cast
+from chainrule.tensors.tensor import Tensor, wrap
+from chainrule.tensors.views import root_of
+
+
+def _check_leaf(t: Tensor, base: Tensor) -> None:
+    if type(base._node) is Leaf:
+        what = "a leaf" if t is base else "a view of a leaf"
+        raise GradError(
+            explain(
+                f"{what} that requires a gradient was written in place",
+                fix="write under `with chainrule.no_grad():`, or write to a clone()",
+            )
+        )
+
+
+def _check_category(t: Tensor, new: Tensor) -> None:
+    have, want = new._d.dtype, t._d.dtype
+    if dtypes.category(have) > dtypes.category(want):
+        raise DTypeError(
+            explain(
+                f"a result of type {dtypes.from_numpy(have)} cannot be written into a tensor of type {t.dtype}",
+                fix="use the out-of-place operation, or convert the tensor first",
+            )
+        )
+
+
+def write(t: Tensor, value: Tensor) -> Tensor:
+    """The value of ``t`` becomes ``value``, also for every tensor that shares its memory.
+
+    Eager tensors are copied into the shared buffer; traced ones are rebound, functionally.
+
+    Raises:
+        RuntimeError: for a leaf that requires a gradient while grad mode is on, for an expanded view, for a traced
+            value written into a tensor from outside the transform, or a value of a higher dtype category.
+    """
+    interpreter, grad = get_state()
+    up_to_date(t)
+    base = root_of(t)
+    if grad:
+        _check_leaf(t, base)
+    _check_category(t, value)
+    new = cast(value, t._d.dtype)
+    if new._d.shape != t._d.shape:
+        new = TENSORS.broadcast_to(new, tuple(t._d.shape))
+    level = _accepting_level(interpreter, base, new)
+    eager = level is None and not isinstance(base._d, Tracer)
+    if eager:
+        buffer = t.numpy_payload()
+        if not buffer.flags.writeable:
+            raise RuntimeError(
+                explain(
+                    "the memory of this tensor cannot be written: several of its elements are one, or it is read-only",
+                    fix="call .clone() or .contiguous() first",
+                )
+            )
+        np.copyto(buffer, new._d, casting="unsafe")
+        stamp(buffer)
+    elif type(new._d) is np.ndarray:  # a constant that replaces a traced value must not share the constant's memory
+        new = wrap(new._d.copy(), new._node)
+    _propagate(t, new, eager, grad and (new._node is not None or t._node is not None), level)
+    return t
+
+
+def _accepting_level(interpreter: Interpreter | None, base: Tensor, new: Tensor) -> Interpreter | None:
+    """The level at which a write is functional, or None if nothing symbolic is written."""
+    if interpreter is None:
+        return None
+    traced = isinstance(new._d, Tracer)
+    level: Interpreter | None = interpreter
+    while level is not None:
+        if level.watches:
+            return level
+        if level.owns(base._d) or (traced and level.bore(base)):
+            return level
+        if traced and new._d.interpreter is level:
+            break
+        level = level.outer
+    if not traced:
+        return None
+    raise TracerError(
+        explain(
+            f"inside {interpreter.what}, a traced value was written into a tensor from outside",
+            fix="return the value instead, or create the tensor inside the function",
+        )
+    )
+
+
+def _propagate(t: Tensor, new: Tensor, eager: bool, track: bool, level: Interpreter | None) -> None:
+    """Carry the new value from a view to its root, without recursion."""
+    while t._view is not None and t._view.parent is not None:
+        lens = t._view
+        parent = up_to_date(lens.parent)
+        if lens.name == "detach":
+            up, up_track = new, False
+        elif eager:
+            up, up_track = wrap(parent._d), track
+            if track:
+                up._node = record(
+                    REGISTRY["put"], (parent._node, new._node), (parent._d, new._d), None, None,
+                    {"view": lens.view}, user_place(),
+                )  # fmt: skip
+        else:
+            up, up_track = TENSORS.put(parent, new, view=lens.view), track
+        if track:
+            t._node = new._node
+        if not eager:
+            _rebind(t, new, level)
+        t, new, track = parent, up, up_track
+    if track:
+        t._node = new._node
+    if not eager:
+        _rebind(t, new, level)
+    if t._view is not None:
+        t._view.generation += 1
+
+
+def _rebind(target: Tensor, value: Tensor, level: Interpreter | None) -> None:
+    if level is not None and level.watches:
+        level.rebind(target, value)
+    else:
+        target._d = value._d
+
+
+def in_place(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
+    """The method ``name_`` of a function: writes its result into the first argument and returns that."""
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        new = function(self, *args, **kwargs)
+        if new._d.shape != self._d.shape:
+            raise RuntimeError(
+                explain(
+                    f"{name}: the result does not fit the tensor that is written",
+                    expected=f"shape {tuple(self._d.shape)}",
+                    got=f"shape {tuple(new._d.shape)}",
+                )
+            )
+        return write(self, new)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"In-place version of ``{function.__name__}``."
+    return method
+
+
+def copy_(self: Tensor, source: Any, non_blocking: bool = False) -> Tensor:
+    """Copy the values of ``source`` (broadcast, converted) into this tensor."""
+    value = as_operand(source, "copy_")
+    value = value if isinstance(value, Tensor) else cast(value, self._d.dtype)
+    return write(self, cast(value, self._d.dtype))
+
+
+def check_unshared(t: Tensor, name: str) -> None:
+    """Raise for a view or a base of views, whose shape cannot change under the others."""
+    if t._view is not None:
+        raise RuntimeError(explain(f"{name}: this tensor is a view, or has views", fix="use the out-of-place method"))
+    if type(t._node) is Leaf and get_state().grad:
+        raise GradError(explain(f"{name} on a leaf that requires a gradient", fix="use the out-of-place method"))

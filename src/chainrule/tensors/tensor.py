@@ -1,0 +1,388 @@
+"""The Tensor that people hold: a mutable shell around a payload, a place in the graph, and a way to look at its base.
+
+NOTE [shell]. ``_d`` is the payload: a NumPy array, a NumPy scalar (results of zero dimensions; made an array when
+someone needs its memory), or a tracer. ``_node`` is None, a ``Leaf`` or a ``Node``. ``_view`` is None, a ``Root`` once
+views of it exist, or the ``Lens`` of a view. Arithmetic, functions and most methods are attached by
+``tensors.methods`` from the one place where each is defined.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from chainrule.core import dtypes
+from chainrule.core.errors import GradError, TracerError, explain
+from chainrule.core.shapes import size_of
+from chainrule.ir.interpreter import Tracer
+from chainrule.ir.state import get_state
+from chainrule.tape import hooks
+from chainrule.tape.node import Leaf, Node
+
+#: gradients kept for non-leaf tensors by retain_grad
+_retained: weakref.WeakKeyDictionary[Node, Any] = weakref.WeakKeyDictionary()
+
+
+class Size(tuple[int, ...]):
+    """A shape: a tuple that also counts its elements."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        """Number of elements."""
+        return size_of(self)
+
+    def __repr__(self) -> str:
+        return f"chainrule.Size({list(self)})"
+
+
+class device:  # noqa: N801 - PyTorch's spelling
+    """Where a tensor lives; eager tensors live on ``cpu``.
+
+    Raises:
+        RuntimeError: for any other type of device.
+    """
+
+    __slots__ = ("index", "type")
+
+    def __init__(self, type: Any = "cpu", index: int | None = None) -> None:
+        name, _, number = str(type.type if isinstance(type, device) else type).partition(":")
+        if name != "cpu":
+            raise RuntimeError(
+                explain(f"device {name!r} is not available", expected="'cpu'", fix="use device='cpu', or leave it out")
+            )
+        self.type, self.index = name, int(number) if number else index
+
+    def __repr__(self) -> str:
+        return f"device(type={self.type!r})" if self.index is None else f"device(type={self.type!r}, index={self.index})"
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, device) and self.type == other.type
+
+    def __hash__(self) -> int:
+        return hash(self.type)
+
+
+CPU = device("cpu")
+
+
+class Tensor:
+    """A multidimensional array that remembers how it was made.
+
+    Make one with :func:`chainrule.tensor`, :func:`chainrule.from_numpy` or a creation function such as
+    :func:`chainrule.zeros`.
+    """
+
+    __slots__ = ("__weakref__", "_d", "_node", "_view")
+    __array_ufunc__ = None
+    __array_priority__ = 1000
+
+    _d: Any
+    _node: Any
+    _view: Any
+
+    def __new__(cls, data: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """``Tensor(data)`` copies data as the default dtype; ``Tensor(2, 3)`` is an uninitialized shape, as in PyTorch."""
+        return from_data(cls, data, args)
+
+    # ---- what it is
+    @property
+    def shape(self) -> Size:
+        """The sizes along each dimension."""
+        return Size(self._d.shape)
+
+    @property
+    def dtype(self) -> dtypes.dtype:
+        """The type of the elements."""
+        return dtypes.from_numpy(self._d.dtype)
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self._d.shape)
+
+    @property
+    def device(self) -> device:
+        """Always the CPU in eager mode."""
+        return CPU
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a gradient flows to or through it."""
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Any:
+        """Make a leaf require a gradient, or no longer.
+
+        Raises:
+            RuntimeError: for a dtype that is not floating, or a tensor that is the result of an op.
+        """
+        if type(self._node) is Node:
+            if requires_grad:
+                return self
+            raise GradError(
+                explain("only leaf tensors can stop requiring a gradient", fix="use .detach() for a copy without history")
+            )
+        if requires_grad and self._d.dtype.kind != "f":
+            raise GradError(
+                explain(
+                    "only floating-point tensors can require gradients",
+                    expected="float16, float32 or float64",
+                    got=str(self.dtype),
+                    fix="convert first, for example with .float()",
+                )
+            )
+        if not requires_grad:
+            self._node = None
+        elif self._node is None:
+            self._node = Leaf(get_state().interpreter)
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it was made by the user rather than by an op that is recorded."""
+        return type(self._node) is not Node
+
+    @property
+    def grad_fn(self) -> Any:
+        """The node that made it, or None for a leaf."""
+        return self._node if type(self._node) is Node else None
+
+    @property
+    def grad(self) -> Any:
+        """The gradient accumulated by ``backward``: a Tensor of the same shape, or None."""
+        node = self._node
+        if type(node) is Leaf:
+            return node.grad
+        return None if node is None else _retained.get(node)
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        node = self._node
+        if value is None:
+            if type(node) is Leaf:
+                _guard(node)
+                node.grad = None
+            elif node is not None:
+                _retained.pop(node, None)
+            return
+        if not isinstance(value, Tensor):
+            raise TypeError(f".grad takes a Tensor or None, got {type(value).__name__}")
+        if value._d.shape != self._d.shape:
+            raise RuntimeError(f".grad must have the tensor's shape {self._d.shape}, got {value._d.shape}")
+        if type(node) is Node:
+            _retained[node] = value
+            return
+        if node is None:
+            self.requires_grad_()
+        _guard(self._node)
+        self._node.grad = value
+
+    @property
+    def data(self) -> Any:
+        """The same memory without history. Writing to it is not seen by the tape: prefer ``detach`` and ``no_grad``."""
+        out = wrap(self.numpy_payload())
+        return out
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        self._d = value.numpy_payload() if isinstance(value, Tensor) else np.asarray(value)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this non-leaf tensor in ``.grad`` during the next backward passes."""
+        node = self._node
+        if node is None:
+            raise GradError(explain("retain_grad on a tensor that does not require a gradient"))
+        if type(node) is Leaf:
+            return
+        me = weakref.ref(node)
+
+        def keep(g: Any) -> None:
+            target = me()
+            if target is not None:
+                old = _retained.get(target)
+                new = g if isinstance(g, Tensor) else wrap(np.array(g))
+                _retained[target] = new if old is None else old + new
+
+        hooks.register(node, keep)
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether :meth:`retain_grad` was called and a gradient has arrived."""
+        return type(self._node) is Node and self._node in _retained
+
+    def register_hook(self, hook: Callable[[Any], Any]) -> hooks.RemovableHandle:
+        """Call ``hook(grad)`` in every backward pass; a returned tensor replaces the gradient."""
+        if self._node is None:
+            raise GradError(explain("register_hook on a tensor that does not require a gradient"))
+
+        def adapt(g: Any) -> Any:
+            new = hook(g if isinstance(g, Tensor) else wrap(g))
+            if new is None:
+                return None
+            if not isinstance(new, Tensor):
+                raise TypeError(f"a hook must return a Tensor or None, got {type(new).__name__}")
+            return new if isinstance(g, Tensor) else new._d
+
+        return hooks.register(self._node, adapt)
+
+    # ---- numbers out of it
+    def numpy_payload(self) -> Any:
+        """The NumPy array itself (a scalar result is made an array first); raises ``TracerError`` for a traced value."""
+        d = self._d
+        if type(d) is not np.ndarray:
+            if isinstance(d, Tracer):
+                raise TracerError(no_value(d))
+            d = self._d = np.asarray(d)
+        return d
+
+    def numpy(self, *, force: bool = False) -> np.ndarray[Any, Any]:
+        """The values as a NumPy array that shares memory.
+
+        Raises:
+            RuntimeError: if the tensor requires a gradient and ``force`` is false.
+        """
+        if self._node is not None and not force:
+            raise GradError(
+                explain(
+                    "numpy() on a tensor that requires a gradient would lose its history", fix="use .detach().numpy()"
+                )
+            )
+        out: np.ndarray[Any, Any] = self.numpy_payload()
+        return out
+
+    def item(self) -> Any:
+        """The only element, as a Python number."""
+        d = self._d
+        if isinstance(d, Tracer):
+            raise TracerError(no_value(d))
+        if d.size != 1:
+            raise RuntimeError(
+                explain("item() needs exactly one element", got=f"shape {d.shape}", fix="reduce first, or use .tolist()")
+            )
+        return d.item()
+
+    def tolist(self) -> Any:
+        """Nested lists of Python numbers."""
+        return self.numpy_payload().tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        d = self.numpy()
+        if dtype is not None and np.dtype(dtype) != d.dtype:
+            if copy is False:
+                raise ValueError("a conversion needs a copy")
+            return d.astype(dtype)
+        return d.copy() if copy else d
+
+    def __bool__(self) -> bool:
+        if isinstance(self._d, Tracer):
+            raise TracerError(
+                explain(
+                    f"the truth of {self._d!r} is not known: it has no value while it is traced",
+                    fix="use chainrule.where(condition, a, b) instead of `if`, or move the branch out of the function",
+                )
+            )
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
+    def __index__(self) -> int:
+        if self._d.dtype.kind not in "biu":
+            raise TypeError(f"only an integer tensor of one element can be an index, got {self.dtype}")
+        return int(self.item())
+
+    def __len__(self) -> int:
+        if not self._d.shape:
+            raise TypeError("len() of a tensor of zero dimensions")
+        return int(self._d.shape[0])
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self._d.shape:
+            raise TypeError("iteration over a tensor of zero dimensions")
+        return iter([self[i] for i in range(self._d.shape[0])])  # type: ignore[index]
+
+    __hash__ = object.__hash__
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if type(self._node) is Node:
+            raise RuntimeError(
+                explain("only leaf tensors can be copied deeply", fix="use .detach().clone(), or .clone() to keep history")
+            )
+        out = object.__new__(type(self))
+        memo[id(self)] = out
+        out._d, out._view, out._node = np.array(self.numpy_payload()), None, None
+        if self._node is not None:
+            out._node = Leaf()
+            if self._node.grad is not None:
+                out._node.grad = wrap(np.array(self._node.grad.numpy_payload()))
+        return out
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if type(self._node) is Node:
+            raise RuntimeError(explain("only leaf tensors can be pickled", fix="use .detach() first"))
+        return rebuild, (type(self), self.numpy_payload(), self._node is not None)
+
+
+def rebuild(cls: type[Tensor], array: Any, requires_grad: bool) -> Any:
+    """A tensor of class ``cls`` around an array (used by pickle)."""
+    out = object.__new__(cls)
+    out._d, out._view, out._node = array, None, Leaf() if requires_grad else None
+    return out
+
+
+def _guard(leaf: Leaf) -> None:
+    interpreter = get_state().interpreter
+    if interpreter is not None and leaf.level is not interpreter:
+        interpreter.guard_grad_write(leaf)
+
+
+def no_value(tracer: Tracer) -> str:
+    """The message for asking a traced value for its number."""
+    what = tracer.interpreter.what
+    state = "it stands for a value that is not computed yet" if tracer.interpreter.alive else "its transform has ended"
+    return explain(
+        f"{tracer!r} has no number: {state}",
+        fix=f"compute with tensors inside {what} and read numbers from the result, outside",
+    )
+
+
+_new = object.__new__
+
+
+def wrap(payload: Any, node: Any = None) -> Tensor:
+    """A Tensor shell around a payload."""
+    t = _new(Tensor)
+    t._d = payload
+    t._node = node
+    t._view = None
+    return t
+
+
+def from_data(cls: type, data: Any, rest: tuple[Any, ...]) -> Any:
+    """What ``Tensor(...)`` means: data to copy, or sizes."""
+    kind = dtypes.get_default_dtype().numpy
+    out = _new(cls)
+    if isinstance(data, (int, np.integer)) or (data is None and not rest):
+        sizes = () if data is None else (int(data), *rest)
+        out._d = np.zeros((0,) if data is None else sizes, kind)
+    else:
+        out._d = np.array(data.numpy(force=True) if isinstance(data, Tensor) else data, kind)
+    out._node = out._view = None
+    return out
