@@ -39,7 +39,8 @@ class Row:
         value, expected = as_array(self.value), as_array(self.expected)
         if value.shape != expected.shape:
             return np.inf
-        gap = np.abs(value.astype(float) - expected.astype(float))
+        with np.errstate(invalid="ignore"):
+            gap = np.abs(value.astype(float) - expected.astype(float))
         gap = np.where(value == expected, 0.0, gap)  # equal infinities
         return float(np.where(np.isnan(gap), np.inf, gap).max(initial=0.0))
 

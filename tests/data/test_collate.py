@@ -32,7 +32,7 @@ def test_arrays_and_tensors_get_a_new_first_axis():
 def test_structures():
     batch = default_collate([{"x": 1, "y": ("a", 2.0)}, {"x": 3, "y": ("b", 4.0)}])
     assert batch["x"].tolist() == [1, 3]
-    assert batch["y"][0] == ["a", "b"]
+    assert batch["y"][0] == ("a", "b")
     assert batch["y"][1].tolist() == [2.0, 4.0]
     assert type(batch["y"]) is list
     point = default_collate([Point(1, 2), Point(3, 4)])

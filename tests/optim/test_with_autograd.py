@@ -28,7 +28,7 @@ def test_least_squares_through_backward():
     w = chainrule.nn.Parameter(chainrule.from_numpy(np.zeros((4, 1))))
     inputs, targets = chainrule.from_numpy(x), chainrule.from_numpy(y)
     optimizer = optim.SGD([w], lr=0.005, momentum=0.9)
-    for _ in range(300):
+    for _ in range(600):
         optimizer.zero_grad()
         loss = ((inputs @ w - targets) ** 2).sum()
         loss.backward()

@@ -11,7 +11,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         import click  # noqa: F401 - only to see whether it is there
     except ImportError:
-        print('The chainrule command needs a few more packages. Install them with: pip install "chainrule[cli]"', file=sys.stderr)
+        print(
+            'The chainrule command needs a few more packages. Install them with: pip install "chainrule[cli]"',
+            file=sys.stderr,
+        )
         return 1
     # Here and not above: everything in it needs click.
     from chainrule.cli.app import run

@@ -42,23 +42,71 @@ def _default(name: str) -> str:
 @app.command(epilog=_EXAMPLES)
 @click.argument("dataset", metavar="DATASET")
 @click.option("--target", metavar="COLUMN", help="The column to predict, for a CSV file.")
-@click.option("--hidden", type=Widths(), show_default=_default("hidden"), help="Widths of the hidden layers; 'none' for no layer.")
-@click.option("--activation", type=click.Choice(list(ACTIVATIONS)), show_default=_default("activation"), help="Between layers.")
-@click.option("--dropout", type=Share(), show_default=_default("dropout"), help="Share of hidden values dropped in training.")
-@click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)), show_default=_default("optimizer"), help="The optimizer.")
+@click.option(
+    "--hidden", type=Widths(), show_default=_default("hidden"), help="Widths of the hidden layers; 'none' for no layer."
+)
+@click.option(
+    "--activation", type=click.Choice(list(ACTIVATIONS)), show_default=_default("activation"), help="Between layers."
+)
+@click.option(
+    "--dropout", type=Share(), show_default=_default("dropout"), help="Share of hidden values dropped in training."
+)
+@click.option(
+    "--label-smoothing",
+    type=Share(),
+    show_default=_default("label_smoothing"),
+    help="Share of each label spread over all classes.",
+)
+@click.option(
+    "--optimizer", type=click.Choice(list(OPTIMIZERS)), show_default=_default("optimizer"), help="The optimizer."
+)
 @click.option("--lr", type=Positive(), show_default=_default("lr"), help="Learning rate.")
 @click.option("--momentum", type=Share(), show_default=_default("momentum"), help="For sgd and rmsprop.")
-@click.option("--schedule", type=click.Choice(SCHEDULES), show_default=_default("schedule"), help="Of the learning rate; cosine falls to 0.")
-@click.option("--weight-decay", type=NonNegative(), show_default=_default("weight_decay"), help="L2 penalty (adamw: decoupled).")
+@click.option(
+    "--schedule",
+    type=click.Choice(SCHEDULES),
+    show_default=_default("schedule"),
+    help="Of the learning rate; cosine falls to 0.",
+)
+@click.option(
+    "--weight-decay", type=NonNegative(), show_default=_default("weight_decay"), help="L2 penalty (adamw: decoupled)."
+)
 @click.option("--clip-norm", type=Positive(), help="Clip gradients to this norm.  [default: no clipping]")
-@click.option("--batch-size", type=click.IntRange(min=1), show_default=_default("batch_size"), help="Examples per step.")
-@click.option("--epochs", type=click.IntRange(min=1), show_default=_default("epochs"), help="Passes over the training examples.")
-@click.option("--early-stopping", type=click.IntRange(min=1), metavar="PATIENCE", help="Hold out a tenth of the training examples, stop when the loss on them has not improved for so many epochs, keep the best weights.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), show_default=_default("seed"), help="Same seed, same weights, bit by bit.")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), show_default=_default("batch_size"), help="Examples per step."
+)
+@click.option(
+    "--epochs", type=click.IntRange(min=1), show_default=_default("epochs"), help="Passes over the training examples."
+)
+@click.option(
+    "--early-stopping",
+    type=click.IntRange(min=1),
+    metavar="PATIENCE",
+    help="Hold out a tenth of the training examples, stop when the loss on them has not improved for so "
+    "many epochs, keep the best weights.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    show_default=_default("seed"),
+    help="Same seed, same weights, bit by bit.",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), show_default=_default("threads"), help="Threads for matrix products."
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Train on the first N examples only.")
-@click.option("--data-root", type=click.Path(file_okay=False, path_type=Path), help="The folder of the data sets.  [default: CHAINRULE_DATA, or a cache folder]")
+@click.option(
+    "--data-root",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder of the data sets.  [default: CHAINRULE_DATA, or a cache folder]",
+)
 @click.option("--download/--no-download", default=True, show_default=True, help="Fetch a data set that is not there.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), show_default=_default("out"), help="Where a folder for this run is made.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    show_default=_default("out"),
+    help="Where a folder for this run is made.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but the folder with the results, and errors.")
 def fit(dataset: str, **options: Any) -> None:
     """Train a network on DATASET: digits, mnist, fashion-mnist, or the path of a CSV file.
@@ -91,7 +139,10 @@ def _dataset(dataset: str, target: str | None) -> str:
     looks_like_file = dataset.lower().endswith((".csv", ".tsv", ".txt")) or "/" in dataset or "\\" in dataset
     if not looks_like_file and not Path(dataset).is_file():
         known = ", ".join(DATASETS)
-        raise click.BadParameter(f"unknown data set {dataset!r}{did_you_mean(name, DATASETS)}\nKnown: {known}, or the path of a CSV file", param_hint="DATASET")
+        raise click.BadParameter(
+            f"unknown data set {dataset!r}{did_you_mean(name, DATASETS)}\nKnown: {known}, or the path of a CSV file",
+            param_hint="DATASET",
+        )
     if not Path(dataset).is_file():
         raise click.BadParameter(f"there is no file {dataset}", param_hint="DATASET")
     if target is None:
@@ -102,7 +153,9 @@ def _dataset(dataset: str, target: str | None) -> str:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors become one message and an exit code."""
     try:
-        result = app.main(args=None if arguments is None else list(arguments), prog_name="chainrule", standalone_mode=False)
+        result = app.main(
+            args=None if arguments is None else list(arguments), prog_name="chainrule", standalone_mode=False
+        )
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:

@@ -20,7 +20,9 @@ def draw_curves(rows: Sequence[dict[str, float]], title: str, accuracy: float, b
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator, PercentFormatter
     except ImportError as error:
-        raise ImportError("the figure is drawn by matplotlib, which is not installed; fix: pip install 'chainrule[cli]'") from error
+        raise ImportError(
+            "the figure is drawn by matplotlib, which is not installed; fix: pip install 'chainrule[cli]'"
+        ) from error
     figure = Figure(figsize=(10, 4), dpi=160, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     loss, acc = figure.subplots(1, 2)
@@ -34,7 +36,9 @@ def draw_curves(rows: Sequence[dict[str, float]], title: str, accuracy: float, b
                 axes.plot(epochs, values, color=color, lw=1.8, marker=marker, ms=3.5, label=_LABELS[part], zorder=3)
         if best_epoch is not None:
             axes.axvline(best_epoch, color="#999999", lw=1, ls=(0, (3, 3)), zorder=1)
-            axes.text(best_epoch, 1.0, " best", transform=axes.get_xaxis_transform(), va="top", fontsize=8, color="#777777")
+            axes.text(
+                best_epoch, 1.0, " best", transform=axes.get_xaxis_transform(), va="top", fontsize=8, color="#777777"
+            )
         _plain(axes)
         axes.set_xlabel("epoch", color=_INK)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -43,7 +47,9 @@ def draw_curves(rows: Sequence[dict[str, float]], title: str, accuracy: float, b
     _limits(loss, acc, rows)
     acc.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     acc.legend(frameon=False, loc="lower right", labelcolor=_INK)
-    figure.suptitle(f"{title}: {accuracy:.2%} of the test examples right", x=0.01, ha="left", fontsize=12, weight="bold", color=_INK)
+    figure.suptitle(
+        f"{title}: {accuracy:.2%} of the test examples right", x=0.01, ha="left", fontsize=12, weight="bold", color=_INK
+    )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -119,7 +119,8 @@ def _check_classes(settings: Settings, target: Array, classes: Array, y: Array) 
     if len(classes) < 2 or counts.min() < 2:
         rare = "" if len(classes) < 2 else f"; {classes[counts.argmin()]!s} occurs once"
         raise ValueError(
-            f"{settings.dataset}: {settings.target!r} needs at least two classes with two rows each, it has {len(classes)}{rare}"
+            f"{settings.dataset}: {settings.target!r} needs at least two classes with two rows each, "
+            f"it has {len(classes)}{rare}"
         )
 
 

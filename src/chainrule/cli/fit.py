@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import io
@@ -21,6 +22,7 @@ from chainrule import train as pl
 from chainrule.cli import datasets, report
 from chainrule.cli.curves import draw_curves
 from chainrule.cli.settings import ACTIVATIONS, OPTIMIZERS, Settings
+from chainrule.ir.state import no_grad
 from chainrule.metrics import Accuracy, ConfusionMatrix, MeanMetric
 from chainrule.train.weights import write_whole
 
@@ -41,28 +43,30 @@ class FitModule(pl.LightningModule):
             layers += [nn.Dropout(settings.dropout)] if settings.dropout else []
             width = units
         self.layers = nn.Sequential(*layers, nn.Linear(width, classes))
-        self.loss = nn.CrossEntropyLoss()
+        self.loss = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
 
     def forward(self, x: Any) -> Any:
         """Logits of shape (N, classes)."""
         return self.layers(x)
 
-    def _evaluate(self, batch: Any, part: str) -> Any:
-        x, y = batch
-        logits = self(x)
-        loss = self.loss(logits, y)
+    def _log(self, logits: Any, y: Any, part: str) -> None:
+        logits = logits.detach()
         options = {"on_step": False, "on_epoch": True, "prog_bar": True, "add_dataloader_idx": False}
-        self.log(f"{part}_loss", loss, **options)
-        self.log(f"{part}_acc", (logits.detach().argmax(1) == y).float().mean(), **options)
-        return loss
+        # Without smoothing, so that training and test losses compare.
+        self.log(f"{part}_loss", nn.functional.cross_entropy(logits, y), **options)
+        self.log(f"{part}_acc", (logits.argmax(1) == y).float().mean(), **options)
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         """The cross-entropy of a batch."""
-        return self._evaluate(batch, "train")
+        x, y = batch
+        logits = self(x)
+        self._log(logits, y, "train")
+        return self.loss(logits, y)
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Loss and accuracy on the test set and on what was held out."""
-        self._evaluate(batch, ("test", "val")[dataloader_idx])
+        x, y = batch
+        self._log(self(x), y, ("test", "val")[dataloader_idx])
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and the schedule that falls to 0 along a cosine."""
@@ -95,7 +99,11 @@ class History(pl.Callback):
         """Keep the row."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         order = ("train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc")
-        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **{n: values[n] for n in order if n in values}}
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            **{n: values[n] for n in order if n in values},
+        }
         self.rows.append({**row, "seconds": time.perf_counter() - self._began})
 
 
@@ -109,7 +117,9 @@ class Scores:
 
 
 def run_fit(settings: Settings) -> bool:
-    """Do the whole run; returns whether it was interrupted. Raises ClickException where something the user can mend is wrong."""
+    """Do the whole run; returns whether it was interrupted. Raises ClickException where something the user can mend
+    is wrong.
+    """
     console = Console(quiet=settings.quiet, highlight=False)
     bundle = _load(settings)
     report.print_start(console, settings, bundle)
@@ -117,9 +127,10 @@ def run_fit(settings: Settings) -> bool:
     module = FitModule(settings, bundle.features, len(bundle.classes))
     history = History()
     began = time.perf_counter()
-    trainer = _train(settings, module, bundle, history)
-    seconds = time.perf_counter() - began
-    scores = {part: evaluate(module, getattr(bundle, part), len(bundle.classes)) for part in ("train", "test")}
+    with blas_threads(settings.threads):
+        trainer = _train(settings, module, bundle, history)
+        seconds = time.perf_counter() - began
+        scores = {part: evaluate(module, getattr(bundle, part), len(bundle.classes)) for part in ("train", "test")}
     if not settings.quiet:
         report.print_scores(console, scores, seconds, trainer)
         report.print_confusion(console, scores["test"].confusion, bundle.classes)
@@ -129,6 +140,21 @@ def run_fit(settings: Settings) -> bool:
     else:
         report.print_saved(console, folder)
     return bool(trainer.interrupted)
+
+
+def blas_threads(count: int) -> contextlib.AbstractContextManager[Any]:
+    """Matrix products on so many threads inside the block.
+
+    The rounding of a product depends on the number, so that a fixed one keeps weights the same everywhere; and for
+    small networks one thread is the fastest, by far where other programs run.
+    """
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError as error:
+        raise click.ClickException(
+            "threadpoolctl, which comes with scikit-learn, is not installed; fix: pip install 'chainrule[cli]'"
+        ) from error
+    return threadpool_limits(count, user_api="blas")  # type: ignore[no-any-return]
 
 
 def _load(settings: Settings) -> datasets.Bundle:
@@ -147,7 +173,9 @@ def _train(settings: Settings, module: FitModule, bundle: datasets.Bundle, histo
     if settings.early_stopping:
         training, held_out = datasets.hold_out(bundle.train, _HELD_OUT, settings.seed)
         watched.append(_loader(held_out))
-        callbacks.append(pl.callbacks.EarlyStopping("val_loss", patience=settings.early_stopping, verbose=not settings.quiet))
+        callbacks.append(
+            pl.callbacks.EarlyStopping("val_loss", patience=settings.early_stopping, verbose=not settings.quiet)
+        )
     if not settings.quiet:
         callbacks.append(pl.callbacks.ModelSummary(max_depth=2))
     trainer = pl.Trainer(
@@ -182,7 +210,7 @@ def evaluate(module: nn.Module, examples: datasets.Examples, classes: int) -> Sc
     loss, accuracy = MeanMetric(), Accuracy(task="multiclass", num_classes=classes)
     confusion = ConfusionMatrix(task="multiclass", num_classes=classes)
     module.eval()
-    with ct.no_grad():
+    with no_grad():
         for x, y in _loader(examples):
             logits = module(x)
             loss.update(nn.functional.cross_entropy(logits, y), weight=len(y))
@@ -203,7 +231,9 @@ def _save(
     """Write the results into a new folder and return it."""
     try:
         folder = _new_folder(settings)
-        pl.save_weights(module.layers, folder / "weights.safetensors", {"dataset": settings.dataset, "seed": settings.seed})
+        pl.save_weights(
+            module.layers, folder / "weights.safetensors", {"dataset": settings.dataset, "seed": settings.seed}
+        )
         config = {
             **settings.as_dict(),
             "classes": list(bundle.classes),
@@ -225,7 +255,9 @@ def _save(
             write_whole(folder / "metrics.csv", text.getvalue().encode())
             stopping = trainer.early_stopping_callback
             best = None if stopping is None or stopping.best_epoch is None else stopping.best_epoch + 1
-            write_whole(folder / "curves.png", draw_curves(rows, Path(settings.dataset).stem, scores["test"].accuracy, best))
+            write_whole(
+                folder / "curves.png", draw_curves(rows, Path(settings.dataset).stem, scores["test"].accuracy, best)
+            )
     except (OSError, ImportError) as error:
         raise click.ClickException(f"the results could not be saved: {error}") from error
     return folder
@@ -242,5 +274,3 @@ def _new_folder(settings: Settings) -> Path:
             continue
         return folder
     raise OSError(f"there are too many folders named {base} in {settings.out}")
-
-

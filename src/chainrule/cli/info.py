@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from chainrule import tensors as ct
+from chainrule.core.dtypes import get_default_dtype
 from chainrule.data.files import SETTING, default_root
 
 _OPTIONAL = {
@@ -51,7 +51,7 @@ def settings() -> dict[str, str]:
         "BLAS": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
         "BLAS threads": _blas_threads(),
         "cores": str(os.cpu_count()),
-        "default dtype": str(ct.get_default_dtype()).rpartition(".")[2],
+        "default dtype": str(get_default_dtype()).rpartition(".")[2],
         "device": "cpu",
         "data sets": f"{root}" + ("" if root.is_dir() else " (not there yet)") + f", {_where()}",
     }

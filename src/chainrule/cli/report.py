@@ -21,13 +21,18 @@ _MOST = 20  # classes that a matrix is shown for
 def print_start(console: Console, settings: Settings, bundle: Any) -> None:
     """One paragraph: the data and how it is learned."""
     console.print(
-        f"[bold]{Path(settings.dataset).name}[/]  {len(bundle.train):,} training and {len(bundle.test):,} test examples, "
+        f"[bold]{Path(settings.dataset).name}[/]  {len(bundle.train):,} training and "
+        f"{len(bundle.test):,} test examples, "
         f"{bundle.features} inputs, {len(bundle.classes)} classes"
     )
     for note in bundle.notes:
         console.print(f"  [dim]{note}[/]")
-    details = [f"{settings.optimizer}, learning rate {settings.lr:g} ({settings.schedule})", f"batches of {settings.batch_size}"]
+    details = [
+        f"{settings.optimizer}, learning rate {settings.lr:g} ({settings.schedule})",
+        f"batches of {settings.batch_size}",
+    ]
     details += [f"dropout {settings.dropout:g}"] if settings.dropout else []
+    details += [f"label smoothing {settings.label_smoothing:g}"] if settings.label_smoothing else []
     details += [f"weight decay {settings.weight_decay:g}"] if settings.weight_decay else []
     details += [f"gradients clipped at {settings.clip_norm:g}"] if settings.clip_norm else []
     details += [f"seed {settings.seed}"]
@@ -66,8 +71,6 @@ def print_confusion(console: Console, counts: Any, classes: Sequence[str]) -> No
     fits = wide + n * (max(cell, wide) + 2) + 14 <= console.width
     numbered = not fits
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False, collapse_padding=True)
-    table.title = Text("Test examples: true class down, predicted class across", style="italic")
-    table.title_justify = "left"
     table.add_column("", style="bold", no_wrap=True)
     for j, name in enumerate(names):
         table.add_column(str(j) if numbered else name, justify="right", no_wrap=True)
@@ -78,6 +81,7 @@ def print_confusion(console: Console, counts: Any, classes: Sequence[str]) -> No
         total = int(row.sum())
         share = f"{int(row[i]) / total:.1%}" if total else "-"
         table.add_row(f"{i} {name}" if numbered and name != str(i) else name, *cells, share)
+    console.print("Test examples: true class down, predicted class across", style="italic")
     console.print(table)
 
 

@@ -21,10 +21,17 @@ ACTIVATIONS = {
 OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop", "adagrad": "Adagrad"}
 SCHEDULES = ("constant", "cosine")
 
-# Defaults of a data set where they differ from those below. Digits has few images, so that dropout and a falling learning
-# rate count there.
+# Defaults of a data set where they differ from those below. Digits has few images, so that dropout, soft labels and a
+# falling learning rate count there; the values are those of the best cross-validated accuracy on its training images.
 RECIPES: dict[str, dict[str, Any]] = {
-    "digits": {"epochs": 30, "lr": 0.01, "batch_size": 64, "dropout": 0.2, "schedule": "cosine"},
+    "digits": {
+        "epochs": 30,
+        "lr": 0.01,
+        "batch_size": 64,
+        "dropout": 0.3,
+        "label_smoothing": 0.1,
+        "schedule": "cosine",
+    },
 }
 
 
@@ -37,6 +44,7 @@ class Settings:
     hidden: tuple[int, ...] = (128, 128)
     activation: str = "relu"
     dropout: float = 0.0
+    label_smoothing: float = 0.0
     optimizer: str = "adam"
     lr: float = 0.001
     momentum: float = 0.0
@@ -47,6 +55,7 @@ class Settings:
     epochs: int = 10
     early_stopping: int | None = None
     seed: int = 0
+    threads: int = 1
     limit: int | None = None
     data_root: Path | None = None
     download: bool = True
@@ -55,4 +64,7 @@ class Settings:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {k: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {
+            k: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v
+            for k, v in asdict(self).items()
+        }

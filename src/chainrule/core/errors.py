@@ -49,10 +49,19 @@ def user_frame() -> FrameType | None:
     return frame
 
 
-def user_place() -> tuple[CodeType, int] | None:
-    """Code object and instruction of the user's line; cheap to take, decoded by :func:`describe_place`."""
-    frame = user_frame()
-    return None if frame is None else (frame.f_code, frame.f_lasti)
+def user_place(frame: FrameType | None = None) -> tuple[CodeType, int] | None:
+    """Code object and instruction of the user's line, from ``frame`` outwards; decoded by :func:`describe_place`."""
+    if frame is None:
+        frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        inside = _inside.get(code.co_filename)
+        if inside is None:
+            inside = is_internal(code.co_filename)
+        if not inside:
+            return code, frame.f_lasti
+        frame = frame.f_back
+    return None
 
 
 def describe_place(place: tuple[CodeType, int] | None) -> str:

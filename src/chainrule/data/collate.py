@@ -21,7 +21,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
     ========================  ============================================================
     tensors, NumPy arrays     one tensor with a new first axis
     ints, bools, floats       tensor of dtype int64, bool, float64
-    strings, bytes            the list of them
+    strings, bytes            the strings as they are, in a list or tuple
     tuples, lists             a list with one batch per position
     named tuples              a named tuple of batches
     mappings                  a mapping of batches, with the first sample's keys
@@ -43,7 +43,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
     if isinstance(first, int):  # bool included
         return from_numpy(np.array(batch))
     if isinstance(first, (str, bytes)):
-        return list(batch)
+        return batch
     if isinstance(first, Mapping):
         return _rebuild_mapping(first, {key: default_collate([sample[key] for sample in batch]) for key in first})
     if isinstance(first, (tuple, Sequence)):

@@ -11,11 +11,11 @@ of ``chainrule.vision.transforms`` but ``Lambda`` have it; a subclass that overr
 by image.
 
 NOTE [Transformed once]. If the transformed images take up to ``KEEP_BYTES``, the first batch transforms all images and
-keeps them, so that later batches only copy rows; of larger sets each batch is transformed when asked for, and so is a
-set whose ``data`` is a view of another array or whose ``Compose`` holds another. What is kept is forgotten as soon as ``dataset.data`` or
-``dataset.transform`` is looked at or assigned, as it may then change, and if the parts of a ``Compose`` are others.
-Meanwhile the array behind ``data`` is read-only: writing to a tensor taken from there earlier raises instead of going
-unnoticed.
+keeps them, so that later batches only copy rows. Each batch is transformed when asked for if the set is larger, if its
+``data`` is a view of another array, or if a ``Compose`` holds another. What is kept is forgotten as soon as
+``dataset.data`` or ``dataset.transform`` is looked at or assigned, as it may then change, and if the parts of the
+``Compose`` are others. Meanwhile the array behind ``data`` is read-only: writing to a tensor taken from there earlier
+raises instead of going unnoticed.
 """
 
 from __future__ import annotations

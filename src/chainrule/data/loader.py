@@ -145,15 +145,15 @@ class DataLoader:
         return Crew(self.dataset, self.num_workers, ahead, self.timeout, seed, self.worker_init_fn)
 
     def _plan(self) -> tuple[Callable[[Any], Any], Iterator[Any]]:
-        """For one epoch: the indices of each batch (arrays where the sampler has them), and what makes the batch of them."""
+        """For one epoch: what makes a batch of indices, and the indices of each batch (arrays where there are)."""
         dataset, collate = self.dataset, self.collate_fn
         if not self._batched:
             return lambda index: collate(dataset[index]), iter(self.sampler)  # type: ignore[arg-type]
         batches = iter(self.batch_sampler)  # type: ignore[arg-type]
         if isinstance(batches, BatchStream):
+            while type(dataset) is Subset and dataset.positions is not None:  # its indices are looked up once an epoch
+                dataset, batches = dataset.dataset, batches.through(dataset.positions)
             batches = batches.arrays()
-            while type(dataset) is Subset and dataset.positions is not None:
-                dataset, batches = dataset.dataset, map(dataset.positions.take, batches)
         if collate is not default_collate:
             return lambda indices: collate(list(fetch(dataset, indices))), batches
         many = batch_method(dataset)

@@ -42,10 +42,15 @@ class BatchStream(Iterator[list[int]]):
     """An epoch's order cut into batches: lists of ints, or slices of the array by :meth:`arrays`."""
 
     def __init__(self, order: Indices, batch_size: int, drop_last: bool) -> None:
+        self._order, self._cut = order, (batch_size, drop_last)
         self._arrays = _slices(order, batch_size, drop_last)
 
     def __next__(self) -> list[int]:
         return next(self._arrays).tolist()  # type: ignore[no-any-return]
+
+    def through(self, positions: Indices) -> BatchStream:
+        """The same batches from their beginning, with ``positions[i]`` in the place of each index i."""
+        return BatchStream(positions.take(self._order), *self._cut)
 
     def arrays(self) -> Iterator[Indices]:
         """The batches not yielded yet, as int64 arrays."""
@@ -225,4 +230,4 @@ class BatchSampler(Sampler):
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value > 0
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value > 0)

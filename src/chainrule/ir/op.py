@@ -72,6 +72,7 @@ class Op:
     keeps_output: bool = False
     is_view: bool = False
     random: bool = False
+    residual: bool = False
     #: the backward rule on raw arrays; the tape fills it in at first use
     back: Any = None
 
@@ -209,7 +210,6 @@ class General(Op):
     """
 
     kind = "general"
-    residual = False
 
     def vjp(self, m: Any, g: Any, y: Any, r: Any, needs: Sequence[bool], *xs: Any, **params: Any) -> tuple[Any, ...]:
         """Cotangents of the inputs that ``needs`` marks (None elsewhere) from ``g``, that of the result.
@@ -236,7 +236,7 @@ def register(op: Op) -> Op:
         raise ValueError(f"an op called {op.name!r} is declared already")
     REGISTRY[op.name] = op
     kernel = op.kernel
-    if isinstance(op, General) and op.residual:
+    if op.residual:
 
         def value(*args: Any, **params: Any) -> Any:
             return kernel(*args, **params)[0]

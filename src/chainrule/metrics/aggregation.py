@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import tensors as ct
+from chainrule.core.dtypes import float32, float64
 from chainrule.metrics.metric import Metric
 
 _STRATEGIES = ("error", "warn", "ignore", "disable")
@@ -28,8 +29,8 @@ class MeanMetric(Metric):
         if isinstance(nan_strategy, str) and nan_strategy not in _STRATEGIES:
             raise ValueError(f"MeanMetric: nan_strategy must be a number or one of {_STRATEGIES}, got {nan_strategy!r}")
         self.nan_strategy = nan_strategy
-        self.add_state("mean_value", ct.zeros((), dtype=ct.float64), dist_reduce_fx="sum")
-        self.add_state("weight", ct.zeros((), dtype=ct.float64), dist_reduce_fx="sum")
+        self.add_state("mean_value", ct.zeros((), dtype=float64), dist_reduce_fx="sum")
+        self.add_state("weight", ct.zeros((), dtype=float64), dist_reduce_fx="sum")
 
     def update(self, value: Any, weight: Any = 1.0) -> None:
         """Add a number or a tensor of numbers; ``weight`` is broadcast to its shape."""
@@ -45,7 +46,9 @@ class MeanMetric(Metric):
         if not isinstance(self.nan_strategy, str):
             return np.where(bad, self.nan_strategy, values), np.where(bad, self.nan_strategy, weights)
         if self.nan_strategy == "error":
-            raise RuntimeError(f"MeanMetric: {int(bad.sum())} of {bad.size} values or weights are NaN (nan_strategy='error')")
+            raise RuntimeError(
+                f"MeanMetric: {int(bad.sum())} of {bad.size} values or weights are NaN (nan_strategy='error')"
+            )
         if self.nan_strategy == "warn":
             warnings.warn(
                 f"MeanMetric: {int(bad.sum())} of {bad.size} values are NaN and are left out of the mean",
@@ -56,7 +59,7 @@ class MeanMetric(Metric):
 
     def compute(self) -> ct.Tensor:
         """The mean, a 0-d float32 tensor."""
-        return (self.mean_value / self.weight).to(ct.float32)
+        return (self.mean_value / self.weight).to(float32)
 
 
 def _float64(value: Any) -> Any:

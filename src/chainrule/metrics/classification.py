@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import tensors as ct
+from chainrule.core.dtypes import float32, int64
 from chainrule.core.errors import did_you_mean, explain
 from chainrule.metrics.metric import Metric
 
@@ -27,7 +28,9 @@ class _Classification(Metric):
         if task not in _TASKS:
             raise ValueError(f"{name}: task must be one of {_TASKS}, got {task!r}{did_you_mean(str(task), _TASKS)}")
         if task == "multiclass" and (not isinstance(num_classes, int) or num_classes < 2):
-            raise ValueError(f"{name}(task='multiclass') needs num_classes, a whole number of at least 2, got {num_classes}")
+            raise ValueError(
+                f"{name}(task='multiclass') needs num_classes, a whole number of at least 2, got {num_classes}"
+            )
         if not 0 <= threshold <= 1:
             raise ValueError(f"{name}: threshold must lie in [0, 1], got {threshold}")
         self.task = task
@@ -121,7 +124,7 @@ class Accuracy(_Classification):
         self.average = average
         self.top_k = top_k
         for name in ("hits", "targets", "predictions"):  # per class
-            self.add_state(name, ct.zeros(self.num_classes, dtype=ct.int64), dist_reduce_fx="sum")
+            self.add_state(name, ct.zeros(self.num_classes, dtype=int64), dist_reduce_fx="sum")
 
     def update(self, preds: Any, target: Any) -> None:
         """Add a batch."""
@@ -137,14 +140,14 @@ class Accuracy(_Classification):
         hits, targets, predictions = (_array(s).astype(np.float64) for s in (self.hits, self.targets, self.predictions))
         # Binary accuracy has no classes to average over: both answers count alike.
         if self.average == "micro" or self.task == "binary":
-            return ct.tensor(_ratio(hits.sum(), targets.sum()), dtype=ct.float32)
+            return ct.tensor(_ratio(hits.sum(), targets.sum()), dtype=float32)
         per_class = np.divide(hits, targets, out=np.zeros_like(hits), where=targets > 0)
         if self.average == "macro":
             occurs = (targets + predictions) > 0
-            return ct.tensor(_ratio((per_class * occurs).sum(), occurs.sum()), dtype=ct.float32)
+            return ct.tensor(_ratio((per_class * occurs).sum(), occurs.sum()), dtype=float32)
         if self.average == "weighted":
-            return ct.tensor(_ratio((per_class * targets).sum(), targets.sum()), dtype=ct.float32)
-        return ct.tensor(per_class, dtype=ct.float32)
+            return ct.tensor(_ratio((per_class * targets).sum(), targets.sum()), dtype=float32)
+        return ct.tensor(per_class, dtype=float32)
 
 
 class ConfusionMatrix(_Classification):
@@ -169,10 +172,12 @@ class ConfusionMatrix(_Classification):
     ) -> None:
         super().__init__(task, num_classes, threshold, ignore_index, **kwargs)
         if normalize not in ("true", "pred", "all", "none", None):
-            raise ValueError(f"ConfusionMatrix: normalize must be 'true', 'pred', 'all', 'none' or None, got {normalize!r}")
+            raise ValueError(
+                f"ConfusionMatrix: normalize must be 'true', 'pred', 'all', 'none' or None, got {normalize!r}"
+            )
         self.normalize = normalize
         shape = (self.num_classes, self.num_classes)
-        self.add_state("confmat", ct.zeros(shape, dtype=ct.int64), dist_reduce_fx="sum")
+        self.add_state("confmat", ct.zeros(shape, dtype=int64), dist_reduce_fx="sum")
 
     def update(self, preds: Any, target: Any) -> None:
         """Add a batch."""
@@ -187,7 +192,7 @@ class ConfusionMatrix(_Classification):
         counts = _array(self.confmat).astype(np.float64)
         axis = {"true": 1, "pred": 0, "all": None}[self.normalize]
         total = counts.sum(axis=axis, keepdims=True)
-        return ct.tensor(np.divide(counts, total, out=np.zeros_like(counts), where=total > 0), dtype=ct.float32)
+        return ct.tensor(np.divide(counts, total, out=np.zeros_like(counts), where=total > 0), dtype=float32)
 
 
 def _array(values: Any) -> Array:

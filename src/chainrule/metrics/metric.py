@@ -9,6 +9,7 @@ from typing import Any
 
 from chainrule import nn
 from chainrule import tensors as ct
+from chainrule.ir.state import no_grad
 
 _REDUCTIONS = ("sum", "mean", "max", "min", "cat", None)
 
@@ -31,8 +32,8 @@ class Metric(nn.Module):
                 return self.hits
 
     Calling the metric, ``metric(preds, target)``, adds the batch and returns the value for that batch alone. Neither
-    records a gradient. State is no part of ``state_dict`` and moves with no parameter; a metric is a module, so it may be
-    an attribute of a model. Source of the interface: torchmetrics.
+    records a gradient. State is no part of ``state_dict`` and moves with no parameter; a metric is a module, so it
+    may be an attribute of a model. Source of the interface: torchmetrics.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -54,7 +55,8 @@ class Metric(nn.Module):
     def add_state(self, name: str, default: Any, dist_reduce_fx: str | None = None) -> None:
         """Declare the attribute ``name``: a tensor, or an empty list that tensors are appended to.
 
-        ``dist_reduce_fx`` says how states of two sets of batches are combined: "sum", "mean", "max", "min", "cat", None.
+        ``dist_reduce_fx`` says how states of two sets of batches are combined: "sum", "mean", "max", "min", "cat",
+        None.
         """
         if not name.isidentifier():
             raise ValueError(f"add_state: the name must be an identifier, got {name!r}")
@@ -72,7 +74,9 @@ class Metric(nn.Module):
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Add a batch to the state."""
-        raise NotImplementedError(f"{type(self).__name__} must define update(self, ...), which adds a batch to its state")
+        raise NotImplementedError(
+            f"{type(self).__name__} must define update(self, ...), which adds a batch to its state"
+        )
 
     def compute(self) -> Any:
         """The value for all batches since the last reset."""
@@ -111,7 +115,7 @@ class Metric(nn.Module):
             self._update_count = 1
         elif all(self._reductions[name] == "sum" for name in before):
             batch = {name: getattr(self, name) for name in before}
-            with ct.no_grad():
+            with no_grad():
                 self._restore({name: before[name] + batch[name] for name in before}, count + 1)
         else:
             self._restore(before, count)
@@ -133,7 +137,7 @@ class Metric(nn.Module):
 def _counted(update: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(update)
     def counted(self: Metric, *args: Any, **kwargs: Any) -> None:
-        with ct.no_grad():
+        with no_grad():
             update(self, *args, **kwargs)
         self._computed = None
         self._update_count += 1
@@ -151,7 +155,7 @@ def _cached(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
                 stacklevel=2,
             )
         if self._computed is None:
-            with ct.no_grad():
+            with no_grad():
                 self._computed = compute(self)
         return self._computed
 

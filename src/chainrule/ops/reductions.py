@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from chainrule.core.shapes import Shape, reduced_shape
+from chainrule.core.shapes import Shape, reduced_shape, size_of
 from chainrule.ir.op import Aval, General, Multilinear, multilinear, register
 from chainrule.ops.samples import booleans, distinct, real, sample
 
@@ -25,9 +26,14 @@ def _spread(m: Any, g: Any, shape: Shape, axes: Shape) -> Any:
     return m.broadcast_to(m.reshape(g, reduced_shape(shape, axes, True)), shape)
 
 
-# dtype is given so that NumPy keeps the operand's own; public functions widen integers first, as PyTorch does.
+def _sum(x: Any, axes: Shape, keepdims: bool) -> Any:
+    """In the operand's own dtype: public functions widen integers first, as PyTorch does."""
+    axis = None if len(axes) == x.ndim else axes  # None is NumPy's quicker way to say "all"
+    return np.add.reduce(x, axis, None if x.dtype.kind == "f" else x.dtype, None, keepdims)
+
+
 sum = multilinear(
-    "sum", lambda x, axes, keepdims: np.add.reduce(x, axes, x.dtype, None, keepdims),
+    "sum", _sum,
     lambda m, g, avals, x, axes, keepdims: _spread(m, g, avals[0].shape, axes),
     params=("axes", "keepdims"), infer=_infer_reduce,
     batch=lambda m, size, xs, batched, axes, keepdims: m.sum(xs[0], _shift(axes), keepdims),
@@ -37,6 +43,23 @@ sum = multilinear(
         sample(real(3), axes=(0,), keepdims=False), sample(real(0, 3), axes=(0,), keepdims=False),
     ),
     reference=lambda x, axes, keepdims: np.sum(x, axis=axes, keepdims=keepdims),
+)  # fmt: skip
+def _count(shape: Shape, axes: Shape) -> float:
+    """How many elements are averaged; NaN for none, so that their mean is NaN."""
+    return float(size_of([shape[a] for a in axes])) or math.nan
+
+
+mean = multilinear(
+    "mean", lambda x, axes, keepdims: _sum(x, axes, keepdims) / _count(x.shape, axes),
+    lambda m, g, avals, x, axes, keepdims: _spread(m, g / _count(avals[0].shape, axes), avals[0].shape, axes),
+    params=("axes", "keepdims"), infer=_infer_reduce,
+    batch=lambda m, size, xs, batched, axes, keepdims: m.mean(xs[0], _shift(axes), keepdims),
+    doc="mean over axes",
+    samples=(
+        sample(real(3, 4), axes=(0,), keepdims=False), sample(real(2, 3, 4), axes=(0, 2), keepdims=True),
+        sample(real(3), axes=(0,), keepdims=False),
+    ),
+    reference=lambda x, axes, keepdims: np.mean(x, axis=axes, keepdims=keepdims),
 )  # fmt: skip
 cumsum = multilinear(
     "cumsum", lambda x, axis: np.add.accumulate(x, axis, x.dtype),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from chainrule.ir.op import Sample
 
 Array = np.ndarray[Any, Any]
-Maker = Callable[[np.random.Generator], Array]
+Maker: TypeAlias = "Callable[[np.random.Generator], Array]"  # quoted: numpy.random is loaded when it is needed
 
 
 def real(*shape: int) -> Maker:

@@ -17,7 +17,7 @@ View = tuple[str, tuple[tuple[str, Any], ...]]
 
 # ---- shapes and axes
 reshape = multilinear(
-    "reshape", lambda x, shape: np.reshape(x, shape),
+    "reshape", lambda x, shape: x.reshape(shape),
     lambda m, g, avals, x, shape: m.reshape(g, avals[0].shape),
     params=("shape",), infer=lambda a, shape: Aval(shape, a.dtype), is_view=True,
     batch=lambda m, size, xs, batched, shape: m.reshape(xs[0], (size, *shape)),
@@ -25,7 +25,7 @@ reshape = multilinear(
     samples=(sample(real(3, 4), shape=(2, 6)), sample(real(), shape=(1, 1)), sample(real(0, 3), shape=(3, 0))),
 )  # fmt: skip
 permute = multilinear(
-    "permute", lambda x, perm: np.transpose(x, perm),
+    "permute", lambda x, perm: x.transpose(perm),
     lambda m, g, avals, x, perm: m.permute(g, inverse_permutation(perm)),
     params=("perm",), infer=lambda a, perm: Aval(tuple(a.shape[p] for p in perm), a.dtype), is_view=True,
     batch=lambda m, size, xs, batched, perm: m.permute(xs[0], (0, *(p + 1 for p in perm))),
@@ -61,7 +61,8 @@ flip = multilinear(
 
 # ---- slices: the index is a tuple of integers, slices, None and at most one Ellipsis
 def _getitem(x: Any, index: Index) -> Any:
-    x = np.asarray(x)
+    if type(x) is not np.ndarray:
+        x = np.asarray(x)
     return x[index] if Ellipsis in index else x[(*index, ...)]  # with an Ellipsis NumPy never makes a scalar copy
 
 

@@ -203,9 +203,9 @@ def _plan(code: list[tuple[str, tuple[str, ...], Symbol]], outputs: dict[str, Sy
     moves = {b: place.get(value.name, value.name) for b, value in outputs.items()}
     moves = {b: source for b, source in moves.items() if b != source}
     while moves:  # a buffer is overwritten only when nobody needs what it holds
-        target = next((b for b in moves if b not in moves.values()), None)
-        if target is None:  # old values that go round in a circle
-            target = next(iter(moves))
+        ready = [b for b in moves if b not in moves.values()]
+        target = ready[0] if ready else next(iter(moves))
+        if not ready:  # old values that go round in a circle
             lines.append(f"copyto(t{scratch}, {target})")
             moves = {b: f"t{scratch}" if source == target else source for b, source in moves.items()}
             scratch += 1

@@ -108,7 +108,8 @@ def record(
     op: Op, edges: tuple[Any, ...], payloads: tuple[Any, ...], out: Any, residual: Any, params: Any, place: Place
 ) -> Node | None:
     """A node for an op just applied, or None if no cotangent would flow."""
-    edges = tuple([e if e is not None and op.flows(i) else None for i, e in enumerate(edges)])
+    if op.arity is None or not all(op.differentiable):
+        edges = tuple([e if e is not None and op.flows(i) else None for i, e in enumerate(edges)])
     needed = tuple([e is not None for e in edges])
     if True not in needed:
         return None

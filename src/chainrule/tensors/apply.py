@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from chainrule.core import dtypes
-from chainrule.core.errors import TracerError, is_internal, user_place
+from chainrule.core.errors import TracerError, user_place
 from chainrule.ir.interpreter import Tracer, escaped
-from chainrule.ir.op import REGISTRY, General, Op
+from chainrule.ir.op import REGISTRY, Op
 from chainrule.ir.state import get_state
 from chainrule.tape.node import pick, record
 from chainrule.tensors.tensor import Tensor, wrap
@@ -32,13 +32,10 @@ def up_to_date(t: Tensor) -> Tensor:
 
 
 def _compute(op: Op, payloads: tuple[Any, ...], params: dict[str, Any]) -> tuple[Any, Any]:
-    for p in payloads:
-        if isinstance(p, Tracer):
-            raise TracerError(escaped(p))
+    if Tracer in map(type, payloads):
+        raise TracerError(escaped(next(p for p in payloads if type(p) is Tracer)))
     out = op.kernel(*payloads, **params)
-    if isinstance(op, General) and op.residual:
-        return out
-    return out, None
+    return out if op.residual else (out, None)
 
 
 def apply(op: Op, xs: tuple[Tensor, ...], params: dict[str, Any]) -> Any:
@@ -70,9 +67,7 @@ def _record(op: Op, xs: tuple[Tensor, ...], payloads: tuple[Any, ...], out: Any,
     single = op.outputs == 1
     if single and out._d.dtype.kind != "f":
         return
-    frame = sys._getframe(2)
-    code = frame.f_code
-    place = user_place() if is_internal(code.co_filename) else (code, frame.f_lasti)
+    place = user_place(sys._getframe(2))
     node = record(op, edges, payloads, out._d if single else None, residual, params, place)
     if node is None:
         return

@@ -13,28 +13,29 @@ from sys import _getframe
 from typing import Any
 
 
-from chainrule.core.errors import _inside, is_internal, user_place
-from chainrule.ir.op import REGISTRY, Elementwise, Op, saved_for
+from numpy import ndarray
+
+from chainrule.core.errors import _inside, user_place
+from chainrule.ir.interpreter import Tracer
+from chainrule.ir.op import REGISTRY, Aval, Elementwise, Op, saved_for
 from chainrule.ir.state import get_state
 from chainrule.tape.clock import CLOCK
 from chainrule.tape.node import Node
-from chainrule.tensors.namespace import TENSORS
+from chainrule.tensors.apply import apply
+from chainrule.tensors.namespace import TENSORS, add_shortcuts
 from chainrule.tensors.tensor import Tensor
+from chainrule.tensors.views import Lens, Root, attach
 
 _new = object.__new__
 _NONE: dict[str, Any] = {}
+_NOTHING = (None,)
 
 
-def _place(frame: Any) -> Any:
-    code = frame.f_code
-    internal = _inside.get(code.co_filename)
-    if internal is None:
-        internal = is_internal(code.co_filename)
-    return user_place() if internal else (code, frame.f_lasti)
+def binary(op: Op, slow: Callable[..., Tensor], rank: int | None = None) -> Callable[[Any, Any], Tensor]:
+    """The fast path of an op with two inputs.
 
-
-def binary(op: Op, slow: Callable[..., Tensor], numbers: bool = True) -> Callable[[Any, Any], Tensor]:
-    """The fast path of an op with two inputs; ``numbers``: the second may be a Python number."""
+    ``rank`` None: elementwise, the second may be a Python number; else both must have that many dimensions.
+    """
     kernel = op.kernel
     flows = (op.flows(0), op.flows(1))
     (both, both_y), (left, left_y), (right, right_y) = (
@@ -42,7 +43,7 @@ def binary(op: Op, slow: Callable[..., Tensor], numbers: bool = True) -> Callabl
     )
     differentiable, first, second = any(flows), *flows
     broadcasts = isinstance(op, Elementwise)
-    number_types = (float, int) if numbers else ()
+    number_types = (float, int) if rank is None else ()
     frame_of, tensor = _getframe, Tensor
 
     def fast(a: Any, b: Any) -> Tensor:
@@ -57,6 +58,8 @@ def binary(op: Op, slow: Callable[..., Tensor], numbers: bool = True) -> Callabl
             y = b._d
             v = b._view
             if x.dtype is not y.dtype or (v is not None and v.stale) or (promotes and x.dtype.kind != "f"):
+                return slow(a, b)
+            if rank is not None and (x.ndim != rank or y.ndim != rank):
                 return slow(a, b)
             q = b._node
         elif type(b) in number_types and x.dtype.kind == "f":
@@ -95,7 +98,7 @@ def binary(op: Op, slow: Callable[..., Tensor], numbers: bool = True) -> Callabl
             n.avals = (x.shape, y.shape if q is not None else None) if broadcasts else None
             frame = frame_of(1)
             code = frame.f_code
-            n.place = _place(frame) if _inside.get(code.co_filename, True) else (code, frame.f_lasti)
+            n.place = user_place(frame) if _inside.get(code.co_filename, True) else (code, frame.f_lasti)
         else:
             o._node = None
         return o
@@ -140,13 +143,99 @@ def unary(op: Elementwise, slow: Callable[..., Tensor]) -> Callable[[Any], Tenso
             n.r = n.avals = None
             frame = _getframe(1)
             code = frame.f_code
-            n.place = _place(frame) if _inside.get(code.co_filename, True) else (code, frame.f_lasti)
+            n.place = user_place(frame) if _inside.get(code.co_filename, True) else (code, frame.f_lasti)
         else:
             o._node = None
         return o
 
     fast.__name__ = fast.__qualname__ = op.name
     fast.__doc__ = op.doc
+    return fast
+
+
+def single(op: Op) -> Callable[..., Tensor]:
+    """The fast path of an op with one input and static parameters: shapes, axes, reductions, softmax."""
+    kernel, names = op.kernel, op.params
+    ((keep,), keep_out) = saved_for(op, (True,))
+    differentiable = op.flows(0)
+
+    def fast(a: Tensor, *args: Any, **params: Any) -> Tensor:
+        if args:
+            params.update(zip(names, args, strict=False))
+        interpreter, grad = get_state()
+        v = a._view
+        x = a._d
+        if interpreter is not None or (v is not None and v.stale) or type(x) is Tracer:
+            return apply(op, (a,), params)  # type: ignore[no-any-return]
+        z = kernel(x, **params)
+        o = _new(Tensor)
+        o._d = z
+        o._view = None
+        p = a._node
+        if p is not None and grad and differentiable and z.dtype.kind == "f":
+            n = o._node = _new(Node)
+            n.op = op
+            n.params = params
+            n.clock = CLOCK.now
+            n.edges = (p,)
+            n.xs = (x if keep else None,)
+            n.y = z if keep_out else None
+            n.r = None
+            n.avals = (Aval(x.shape, x.dtype),)
+            n.place = user_place(_getframe(1))
+        else:
+            o._node = None
+        return o
+
+    fast.__name__ = fast.__qualname__ = op.name
+    fast.__doc__ = op.doc
+    return fast
+
+
+def view(op: Op) -> Callable[[Tensor, dict[str, Any]], Tensor]:
+    """The fast path of a view op, called as ``f(x, params)``: the result remembers ``x`` if it shares its memory."""
+    kernel, reshapes = op.kernel, op.name == "reshape"
+    differentiable = op.flows(0)
+
+    def slow(a: Tensor, params: dict[str, Any]) -> Tensor:
+        if type(a._d) is not Tracer:
+            a.numpy_payload()
+        return attach(apply(op, (a,), params), a, op.name, params)
+
+    def fast(a: Tensor, params: dict[str, Any]) -> Tensor:
+        interpreter, grad = get_state()
+        held = a._view
+        x = a._d
+        if interpreter is not None or type(x) is not ndarray or (held is not None and held.stale):
+            return slow(a, params)
+        z = kernel(x, **params)
+        o = _new(Tensor)
+        o._d = z
+        if reshapes and z.base is not x and (z.base is None or z.base is not x.base):
+            o._view = None  # the layout needed a copy
+        else:
+            if held is None:
+                held = a._view = Root()
+            lens = o._view = _new(Lens)
+            lens.parent = a
+            lens.name = op.name
+            lens.params = params
+            root = lens.root = held if held.parent is None else held.root
+            lens.seen = root.generation
+        if a._node is not None and grad and differentiable:
+            n = o._node = _new(Node)
+            n.op = op
+            n.params = params
+            n.clock = CLOCK.now
+            n.edges = (a._node,)
+            n.xs = _NOTHING
+            n.y = n.r = None
+            n.avals = (Aval(x.shape, x.dtype),)
+            n.place = user_place(_getframe(1))
+        else:
+            o._node = None
+        return o
+
     return fast
 
 
@@ -160,24 +249,17 @@ def plain(cls: type) -> type:
     return cls
 
 
-def _matrices(op: Op, slow: Callable[..., Tensor]) -> Callable[[Any, Any], Tensor]:
-    """The fast path of the matrix product, for two matrices; other ranks take the general path."""
-    fast = binary(op, slow, numbers=False)
-
-    def matmul(a: Any, b: Any) -> Tensor:
-        return fast(a, b) if len(a._d.shape) == 2 == len(b._d.shape) else slow(a, b)
-
-    return matmul
-
-
 def _install() -> None:
-    TENSORS.matmul = _matrices(REGISTRY["matmul"], TENSORS.matmul)
     for op in REGISTRY.values():
         slow = getattr(TENSORS, op.name)
         if isinstance(op, Elementwise) and op.name != "detach" and op.arity == 1:
             setattr(TENSORS, op.name, unary(op, slow))
         elif isinstance(op, Elementwise) and op.arity == 2:
             setattr(TENSORS, op.name, binary(op, slow))
+        elif op.arity == 1 and op.outputs == 1 and not isinstance(op, Elementwise):
+            setattr(TENSORS, op.name, single(op))
+    add_shortcuts()
 
 
 _install()
+VIEWS = {name: view(REGISTRY[name]) for name in ("alias", "broadcast_to", "detach", "getitem", "permute", "reshape")}

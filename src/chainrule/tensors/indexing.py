@@ -16,9 +16,9 @@ from chainrule.core.errors import TracerError, explain
 from chainrule.core.shapes import broadcast_shapes, inverse_permutation, normalize_axis, size_of
 from chainrule.ir.interpreter import Tracer
 from chainrule.tensors.apply import constant
-from chainrule.tensors.functions.shape import view_of
 from chainrule.tensors.inplace import write
 from chainrule.tensors.fastpath import TENSORS as T
+from chainrule.tensors.fastpath import VIEWS
 from chainrule.tensors.namespace import as_operand, broadcast, cast
 from chainrule.tensors.tensor import Tensor
 
@@ -104,9 +104,13 @@ def _check_integers(index: tuple[Any, ...], shape: tuple[int, ...]) -> None:
                     got=str(i),
                 )
             )
-        if isinstance(i, slice) and i.step is not None and i.step <= 0:
-            raise ValueError(explain("a slice needs a positive step", got=str(i.step), fix="use chainrule.flip"))
         axis += 1
+
+
+def _check_steps(index: tuple[Any, ...]) -> None:
+    for i in index:
+        if type(i) is slice and i.step is not None and i.step <= 0:
+            raise ValueError(explain("a slice needs a positive step", got=str(i.step), fix="use chainrule.flip"))
 
 
 def basic(index: Any) -> tuple[Any, ...] | None:
@@ -124,10 +128,14 @@ def getitem(self: Tensor, index: Any) -> Tensor:
     Raises:
         IndexError: for an index out of range, or too many of them.
     """
-    plain = basic(index)
+    plain = (index,) if type(index) is int else basic(index)
     if plain is not None:
-        _check_integers(plain, tuple(self._d.shape))
-        return view_of(self, "getitem", index=plain)
+        try:
+            _check_steps(plain)
+            return VIEWS["getitem"](self, {"index": plain})
+        except IndexError:
+            _check_integers(plain, tuple(self._d.shape))
+            raise
     place = _Advanced(self, index)
     rows = T.take(place.front(self), place.flat, axis=0)
     return place.back(rows)
@@ -139,8 +147,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     v = v if isinstance(v, Tensor) else constant(v, self._d.dtype)
     plain = basic(index)
     if plain is not None:
-        _check_integers(plain, tuple(self._d.shape))
-        target = view_of(self, "getitem", index=plain)
+        target = getitem(self, plain)
         write(target, cast(_trim(v, target), self._d.dtype))
         return
     items = index if isinstance(index, tuple) else (index,)

@@ -7,6 +7,7 @@ eager mode NumPy broadcasts and the engine sums back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -138,21 +139,20 @@ def structural_function(op: Op) -> Callable[..., Any]:
 for _op in REGISTRY.values():
     setattr(TENSORS, _op.name, elementwise_function(_op) if isinstance(_op, Elementwise) else structural_function(_op))
 
-_broadcast_to, _reshape, _cast = TENSORS.broadcast_to, TENSORS.reshape, cast
+def add_shortcuts() -> None:
+    """Let ``broadcast_to``, ``reshape`` and ``cast`` return their input where nothing changes, and reshape fill in a -1."""
+    broadcast_op, reshape_op = TENSORS.broadcast_to, TENSORS.reshape
 
+    def broadcast_to(x: Tensor, shape: Shape) -> Tensor:
+        out: Tensor = x if x._d.shape == shape else broadcast_op(x, shape=shape)
+        return out
 
-def _lazy_broadcast_to(x: Tensor, shape: Shape) -> Tensor:
-    out: Tensor = x if x._d.shape == shape else _broadcast_to(x, shape)
-    return out
+    def reshape(x: Tensor, shape: Shape) -> Tensor:
+        old = x._d.shape
+        if -1 in shape:
+            rest = math.prod(d for d in shape if d != -1)
+            shape = tuple(math.prod(old) // max(rest, 1) if d == -1 else d for d in shape)
+        out: Tensor = x if old == shape else reshape_op(x, shape=shape)
+        return out
 
-
-def _filled_reshape(x: Tensor, shape: Shape) -> Tensor:
-    if -1 in shape:
-        rest = int(np.prod([d for d in shape if d != -1], dtype=np.int64))
-        size = int(np.prod(x._d.shape, dtype=np.int64))
-        shape = tuple(size // max(rest, 1) if d == -1 else d for d in shape)
-    out: Tensor = x if x._d.shape == shape else _reshape(x, shape)
-    return out
-
-
-TENSORS.broadcast_to, TENSORS.reshape, TENSORS.cast = _lazy_broadcast_to, _filled_reshape, _cast
+    TENSORS.broadcast_to, TENSORS.reshape, TENSORS.cast = broadcast_to, reshape, cast

@@ -109,13 +109,15 @@ def _stays_view(parent: Tensor, shape: tuple[int, ...]) -> bool:
 
 def attach(out: Tensor, parent: Tensor, name: str, params: dict[str, Any]) -> Tensor:
     """Make ``out`` a view of ``parent`` if it is one: if they share memory, or would outside the transform."""
+    d = out._d
     if out is parent or out._view is not None:
         return out
-    d = out._d
     if type(d) is np.ndarray:
-        if not shares_memory(d, parent._d) and d is not parent._d:
+        if name == "reshape" and d.base is not parent._d and not shares_memory(d, parent._d):
             return out
     elif not isinstance(d, Tracer) or (name == "reshape" and not _stays_view(parent, params["shape"])):
         return out
-    out._view = Lens(parent, _root_record(parent), name, params)
+    held = parent._view
+    root = _root_record(parent) if held is None or held.parent is not None else held
+    out._view = Lens(parent, root, name, params)
     return out

@@ -8,8 +8,8 @@ from typing import Any
 class LightningDataModule:
     """Override the loaders that are needed; ``trainer.fit(model, datamodule=dm)`` asks for them.
 
-    ``prepare_data()`` (download) runs before ``setup(stage)`` (split, scale), and both before the loaders are asked for;
-    ``stage`` is "fit", "validate", "test" or "predict". ``teardown(stage)`` runs at the end.
+    ``prepare_data()`` (download) runs before ``setup(stage)`` (split, scale), and both before the loaders are asked
+    for; ``stage`` is "fit", "validate", "test" or "predict". ``teardown(stage)`` runs at the end.
     """
 
     def __init__(self) -> None:

@@ -10,12 +10,14 @@ import numpy as np
 from chainrule import tensors as ct
 
 
-class MisconfigurationException(ValueError):  # noqa: N818 - Lightning's name
+class MisconfigurationException(ValueError):
     """A Trainer, a module or a callback was put together in a way that cannot work."""
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite. ``epoch`` and ``step`` (optimizer steps done) say when, ``loss`` is its value."""
+    """The loss became NaN or infinite. ``epoch`` and ``step`` (optimizer steps done) say when, ``loss`` is its
+    value.
+    """
 
     def __init__(self, message: str, *, loss: float, epoch: int, step: int) -> None:
         super().__init__(message)
@@ -32,7 +34,9 @@ def non_finite_loss(
     ]
     bad_input = next((name for name, t in _named_leaves("batch", batch) if not _finite(t)), None)
     bad_weight = next((name for name, p in module.named_parameters() if not _finite(p)), None)
-    rates = sorted({float(group["lr"]) for optimizer in optimizers for group in optimizer.param_groups if "lr" in group})
+    rates = sorted(
+        {float(group["lr"]) for optimizer in optimizers for group in optimizer.param_groups if "lr" in group}
+    )
     rate = ", ".join(f"{r:g}" for r in rates)
     if bad_input is not None:
         lines.append(f"  found:    NaN or infinity in the input: {bad_input}")
@@ -41,9 +45,17 @@ def non_finite_loss(
         lines.append(f"  found:    NaN or infinity in the parameter {bad_weight}: an earlier step was too large")
         lines.append(f"  try:      a smaller learning rate (now {rate}), or Trainer(gradient_clip_val=1.0)")
     else:
-        lines.append("  found:    inputs and parameters are finite, so it comes from the forward pass or the loss itself")
-        lines.append(f"  try:      a smaller learning rate (now {rate}), Trainer(gradient_clip_val=1.0), inputs scaled to about 1,")
-        lines.append("            losses on logits (CrossEntropyLoss, BCEWithLogitsLoss) rather than log(softmax(x)) or log(sigmoid(x))")
+        lines.append(
+            "  found:    inputs and parameters are finite, so it comes from the forward pass or the loss itself"
+        )
+        lines.append(
+            f"  try:      a smaller learning rate (now {rate}), Trainer(gradient_clip_val=1.0), "
+            "inputs scaled to about 1,"
+        )
+        lines.append(
+            "            losses on logits (CrossEntropyLoss, BCEWithLogitsLoss) rather than "
+            "log(softmax(x)) or log(sigmoid(x))"
+        )
     lines.append("  (Trainer(terminate_on_nan=False) goes on regardless)")
     return NonFiniteLossError("\n".join(lines), loss=loss, epoch=epoch, step=step)
 

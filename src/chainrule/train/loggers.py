@@ -16,13 +16,14 @@ from chainrule.train.weights import write_whole
 class CSVLogger:
     """Writes ``metrics.csv``: one row per logged step, columns ``epoch``, ``step`` and one per name.
 
-    Values logged at the same step share a row, so an epoch's training and validation metrics stand side by side. The file is
-    replaced as a whole at the end of each epoch.
+    Values logged at the same step share a row, so an epoch's training and validation metrics stand side by side. The
+    file is replaced as a whole at the end of each epoch.
 
     Args:
         save_dir: the folder to write in.
-        name, version: the file is ``save_dir/name/version/metrics.csv``. By default the name is "chainrule_logs" and the version
-            the first ``version_<n>`` that is free; with ``name=""`` and ``version=""`` it is ``save_dir/metrics.csv``.
+        name, version: the file is ``save_dir/name/version/metrics.csv``. By default the name is "chainrule_logs" and
+            the version the first ``version_<n>`` that is free; with ``name=""`` and ``version=""`` it is
+            ``save_dir/metrics.csv``.
     """
 
     def __init__(

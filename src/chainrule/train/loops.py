@@ -7,6 +7,7 @@ from typing import Any
 
 from chainrule import nn
 from chainrule import tensors as ct
+from chainrule.ir.state import no_grad
 from chainrule.train.errors import MisconfigurationException
 from chainrule.train.interrupt import InterruptGuard
 from chainrule.train.optimization import positional, takes_batch_idx
@@ -25,12 +26,16 @@ def number_of_batches(loader: Any, limit: int | float, name: str) -> int | None:
             return limit
         if limit == 1.0:
             return None
-        raise MisconfigurationException(f"{name}={limit}: a share needs a loader with a length; give a number of batches") from None
+        raise MisconfigurationException(
+            f"{name}={limit}: a share needs a loader with a length; give a number of batches"
+        ) from None
     return min(length, limit) if isinstance(limit, int) else int(length * limit)
 
 
 def batches(loader: Any, count: int | None) -> Iterator[tuple[int, Any, bool]]:
-    """``(index, batch, is_last)``. Only a loader of unknown length is read one batch ahead, to know which one is last."""
+    """``(index, batch, is_last)``. Only a loader of unknown length is read one batch ahead, to know which one is
+    last.
+    """
     if count == 0:
         return
     iterator = iter(loader)
@@ -91,8 +96,7 @@ class FitLoop:
         return (
             t.interrupted
             or (t.should_stop and t.current_epoch >= t.min_epochs)
-            or t.max_epochs != -1
-            and t.current_epoch >= t.max_epochs
+            or (t.max_epochs != -1 and t.current_epoch >= t.max_epochs)
             or self._steps_done()
         )
 
@@ -176,13 +180,16 @@ class EvalLoop:
         self._takes_loader_idx = len(loaders) > 1 and positional(step) >= 3
         if len(loaders) > 1 and not self._takes_loader_idx:
             raise MisconfigurationException(
-                f"there are {len(loaders)} loaders, so {type(module).__name__}.{self.step_name} needs a third argument: "
+                f"there are {len(loaders)} loaders, so {type(module).__name__}.{self.step_name} needs "
+                "a third argument: "
                 f"def {self.step_name}(self, batch, batch_idx, dataloader_idx=0)"
             )
         limit = f"limit_{short}_batches"
         self.counts = [number_of_batches(loader, getattr(trainer, limit), limit) for loader in loaders]
 
-    def run(self, guard: InterruptGuard | None = None, limit: int | None = None) -> tuple[list[list[Any]], dict[str, float]]:
+    def run(
+        self, guard: InterruptGuard | None = None, limit: int | None = None
+    ) -> tuple[list[list[Any]], dict[str, float]]:
         """The outputs of all steps, one list per loader, and the logged metrics. The module is in evaluation mode and
         records no gradients meanwhile; modes are restored.
         """
@@ -193,7 +200,7 @@ class EvalLoop:
             t.validating = True
         self.module.eval()
         try:
-            with ct.no_grad():
+            with no_grad():
                 hooks.call(f"{self.hook}start")
                 hooks.call(f"{self.hook}epoch_start")
                 outputs = [self._loader(i, guard, limit) for i in range(len(self.loaders))]

@@ -9,6 +9,7 @@ from typing import Any
 
 from chainrule import nn
 from chainrule import tensors as ct
+from chainrule.core.dtypes import get_default_dtype
 from chainrule.train.errors import MisconfigurationException
 from chainrule.train.hooks import ModuleHooks
 from chainrule.train.results import is_metric
@@ -46,8 +47,9 @@ class LightningModule(ModuleHooks, nn.Module):
                 return chainrule.optim.Adam(self.parameters(), lr=0.01)
 
     ``validation_step``, ``test_step`` and ``predict_step`` are written in the same way. With
-    ``self.automatic_optimization = False`` the training step does the work of the optimizer itself: ``self.optimizers()``,
-    ``self.manual_backward(loss)``, ``optimizer.step()``. Source of the interface: PyTorch Lightning.
+    ``self.automatic_optimization = False`` the training step does the work of the optimizer itself:
+    ``self.optimizers()``, ``self.manual_backward(loss)``, ``optimizer.step()``. Source of the interface: PyTorch
+    Lightning.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -109,7 +111,9 @@ class LightningModule(ModuleHooks, nn.Module):
     def trainer(self) -> Any:
         """The Trainer that runs this module. Raises RuntimeError where there is none."""
         if self._trainer is None:
-            raise RuntimeError(f"{type(self).__name__} is not attached to a Trainer: call Trainer(...).fit(model, ...) first")
+            raise RuntimeError(
+                f"{type(self).__name__} is not attached to a Trainer: call Trainer(...).fit(model, ...) first"
+            )
         return self._trainer
 
     @trainer.setter
@@ -139,7 +143,7 @@ class LightningModule(ModuleHooks, nn.Module):
     @property
     def dtype(self) -> Any:
         """The dtype of the first floating-point parameter, or the default dtype."""
-        return next((p.dtype for p in self.parameters() if p.is_floating_point()), ct.get_default_dtype())
+        return next((p.dtype for p in self.parameters() if p.is_floating_point()), get_default_dtype())
 
     @property
     def global_rank(self) -> int:
@@ -215,7 +219,9 @@ class LightningModule(ModuleHooks, nn.Module):
             found = _init_arguments(frame.f_back, type(self))
             unknown = [n for n in names if n not in found]
             if unknown:
-                raise MisconfigurationException(f"save_hyperparameters: no arguments {unknown} in __init__; there are {list(found)}")
+                raise MisconfigurationException(
+                    f"save_hyperparameters: no arguments {unknown} in __init__; there are {list(found)}"
+                )
             found = {n: found[n] for n in names} if names else found
         self._hparams.update({k: v for k, v in found.items() if k not in skipped and not isinstance(v, nn.Module)})
 
@@ -235,7 +241,8 @@ class LightningModule(ModuleHooks, nn.Module):
         """``loss.backward()`` in a training step that optimizes by itself."""
         if self.automatic_optimization:
             raise MisconfigurationException(
-                "self.manual_backward() is for manual optimization: set self.automatic_optimization = False in __init__, "
+                "self.manual_backward() is for manual optimization: set self.automatic_optimization "
+                "= False in __init__, "
                 "or return the loss and leave backward to the Trainer"
             )
         self.trainer._optimization.check_finite(loss)

@@ -1,4 +1,6 @@
-"""One training step, and everything about optimizers: what ``configure_optimizers`` may return, accumulation, clipping."""
+"""One training step, and everything about optimizers: what ``configure_optimizers`` may return, accumulation,
+clipping.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ _RETURNS = (
 
 @dataclass
 class SchedulerConfig:
-    """A learning-rate scheduler and when it steps: every ``frequency`` epochs or steps; ``monitor`` names its metric."""
+    """A learning-rate scheduler and when it steps: every ``frequency`` epochs or steps; ``monitor`` names its
+    metric.
+    """
 
     scheduler: Any
     interval: str = "epoch"
@@ -83,9 +87,13 @@ def _scheduler(value: Any, monitor: str | None) -> SchedulerConfig:
     config.setdefault("monitor", monitor)
     known = ("scheduler", "interval", "frequency", "monitor", "strict", "name")
     if "scheduler" not in config or set(config) - set(known):
-        raise MisconfigurationException(f"lr_scheduler: a dict must have 'scheduler' and may have {known[1:]}, got {sorted(config)}")
+        raise MisconfigurationException(
+            f"lr_scheduler: a dict must have 'scheduler' and may have {known[1:]}, got {sorted(config)}"
+        )
     if not hasattr(config["scheduler"], "step"):
-        raise MisconfigurationException(f"lr_scheduler: a scheduler has step(), {type(config['scheduler']).__name__} has not")
+        raise MisconfigurationException(
+            f"lr_scheduler: a scheduler has step(), {type(config['scheduler']).__name__} has not"
+        )
     return SchedulerConfig(**config)
 
 
@@ -94,7 +102,9 @@ def _wrong(got: str) -> str:
 
 
 class ManualOptimizer:
-    """An optimizer as a manual training step gets it: like the original, and the Trainer counts and announces its steps."""
+    """An optimizer as a manual training step gets it: like the original, and the Trainer counts and announces its
+    steps.
+    """
 
     def __init__(self, optimizer: Any, optimization: Optimization) -> None:
         self.optimizer = optimizer
@@ -134,12 +144,14 @@ class Optimization:
         t = self.trainer
         if self.automatic and len(self.optimizers) > 1:
             raise MisconfigurationException(
-                f"configure_optimizers() returned {len(self.optimizers)} optimizers, and the Trainer cannot know which one a "
+                f"configure_optimizers() returned {len(self.optimizers)} optimizers, and the Trainer "
+                "cannot know which one a "
                 "step is for: set self.automatic_optimization = False in __init__ and step them in training_step"
             )
         if not self.automatic and (t.gradient_clip_val is not None or t.accumulate_grad_batches != 1):
             raise MisconfigurationException(
-                "with automatic_optimization = False, training_step clips and accumulates by itself: leave gradient_clip_val "
+                "with automatic_optimization = False, training_step clips and accumulates by itself: "
+                "leave gradient_clip_val "
                 "and accumulate_grad_batches out of the Trainer, and call self.clip_gradients(optimizer, ...)"
             )
 
@@ -148,7 +160,9 @@ class Optimization:
         return self._manual
 
     def step(self, batch: Any, batch_idx: int, last: bool) -> Any:
-        """Run ``training_step`` on a batch and, where it is time, the optimizer; ``last``: nothing follows in this epoch."""
+        """Run ``training_step`` on a batch and, where it is time, the optimizer; ``last``: nothing follows in this
+        epoch.
+        """
         trainer, module = self.trainer, self.module
         if not self.automatic:
             return self._training_step(batch, batch_idx)
@@ -187,7 +201,11 @@ class Optimization:
         hooks = self.trainer._hooks
         before, hooks.running = hooks.running, "training_step"
         try:
-            return self.module.training_step(batch, batch_idx) if self._takes_batch_idx else self.module.training_step(batch)
+            return (
+                self.module.training_step(batch, batch_idx)
+                if self._takes_batch_idx
+                else self.module.training_step(batch)
+            )
         finally:
             hooks.running = before
 
@@ -196,7 +214,9 @@ class Optimization:
         loss = returned
         if isinstance(returned, dict):
             if "loss" not in returned:
-                raise MisconfigurationException(f"training_step returned a dict without the key 'loss': {sorted(returned)}")
+                raise MisconfigurationException(
+                    f"training_step returned a dict without the key 'loss': {sorted(returned)}"
+                )
             loss = returned["loss"]
         if loss is None:
             return None, returned
@@ -227,7 +247,10 @@ class Optimization:
         value = float(loss.item())
         if self.trainer.terminate_on_nan and not math.isfinite(value):
             t = self.trainer
-            batch, batch_idx = (t._batch if batch is None else batch), (t._batch_idx if batch_idx is None else batch_idx)
+            batch, batch_idx = (
+                (t._batch if batch is None else batch),
+                (t._batch_idx if batch_idx is None else batch_idx),
+            )
             raise non_finite_loss(
                 value,
                 epoch=t.current_epoch,
@@ -279,7 +302,8 @@ class Optimization:
                     continue
                 if metric is None:
                     raise MisconfigurationException(
-                        f"the scheduler monitors {config.monitor!r}, which was not logged; logged: {', '.join(sorted(t._values)) or 'nothing'}"
+                        f"the scheduler monitors {config.monitor!r}, which was not logged; logged: "
+                        f"{', '.join(sorted(t._values)) or 'nothing'}"
                     )
             self.module.lr_scheduler_step(config.scheduler, metric)
 

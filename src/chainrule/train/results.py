@@ -1,7 +1,7 @@
 """What ``self.log`` collects: the value of each step, and the mean (or sum, minimum, maximum) over the epoch.
 
-A value logged with on_step and on_epoch becomes two, ``name_step`` and ``name_epoch``, as in Lightning; callbacks also find
-the newest of the two under ``name``. Means over an epoch weigh each batch by its size.
+A value logged with on_step and on_epoch becomes two, ``name_step`` and ``name_epoch``, as in Lightning; callbacks
+also find the newest of the two under ``name``. Means over an epoch weigh each batch by its size.
 """
 
 from __future__ import annotations
@@ -76,7 +76,16 @@ class Results:
         self.entries: dict[str, Entry] = {}
 
     def log(
-        self, name: str, value: Any, *, on_step: bool, on_epoch: bool, prog_bar: bool, logger: bool, reduce: Any, weight: float
+        self,
+        name: str,
+        value: Any,
+        *,
+        on_step: bool,
+        on_epoch: bool,
+        prog_bar: bool,
+        logger: bool,
+        reduce: Any,
+        weight: float,
     ) -> None:
         """Take in one value under ``name``. Raises where it is not one number or was logged in another way before."""
         entry = self.entries.get(name)
@@ -84,7 +93,8 @@ class Results:
             entry = self.entries[name] = Entry(name, on_step, on_epoch, prog_bar, logger, _reduction(reduce))
         elif (entry.on_step, entry.on_epoch) != (on_step, on_epoch):
             raise MisconfigurationException(
-                f"self.log({name!r}, ...) was called before with on_step={entry.on_step}, on_epoch={entry.on_epoch} and now "
+                f"self.log({name!r}, ...) was called before with on_step={entry.on_step}, "
+                f"on_epoch={entry.on_epoch} and now "
                 f"with on_step={on_step}, on_epoch={on_epoch}; use another name, or the same arguments"
             )
         if is_metric(value):
@@ -148,7 +158,9 @@ def as_number(name: str, value: Any) -> float:
             f"self.log({name!r}, value) takes one number",
             expected="a Python number, a tensor of one element, or a metric",
             got=got,
-            fix="use self.log_dict(...) for several values" if isinstance(value, dict) else "reduce it first, as by .mean()",
+            fix="use self.log_dict(...) for several values"
+            if isinstance(value, dict)
+            else "reduce it first, as by .mean()",
         )
     )
 

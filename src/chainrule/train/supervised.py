@@ -13,8 +13,8 @@ from chainrule.train.module import LightningModule
 class SupervisedModule(LightningModule):
     """Trains ``model`` on batches ``(inputs, targets)`` by ``loss(model(inputs), targets)``.
 
-    Logged are ``train_loss``, ``val_loss``, ``test_loss``, and each of ``metrics`` under the same prefixes; ``predict`` gives the
-    outputs of the model.
+    Logged are ``train_loss``, ``val_loss``, ``test_loss``, and each of ``metrics`` under the same prefixes;
+    ``predict`` gives the outputs of the model.
 
     Args:
         model: any module.
@@ -22,7 +22,8 @@ class SupervisedModule(LightningModule):
         optimizer: an optimizer over the model's parameters, or a function that makes one from parameters, such as
             ``lambda params: chainrule.optim.SGD(params, lr=0.1)``. Default: Adam with lr 1e-3.
         metrics: name -> function of outputs and targets that returns a number; averaged over samples.
-        scheduler: a scheduler on the optimizer, or a function that makes one from the optimizer; steps after each epoch.
+        scheduler: a scheduler on the optimizer, or a function that makes one from the optimizer; steps after each
+            epoch.
     """
 
     def __init__(
@@ -100,7 +101,11 @@ class Classifier(SupervisedModule):
         scheduler: Any = None,
     ) -> None:
         super().__init__(
-            model, nn.CrossEntropyLoss() if loss is None else loss, optimizer, {"acc": accuracy, **(metrics or {})}, scheduler
+            model,
+            nn.CrossEntropyLoss() if loss is None else loss,
+            optimizer,
+            {"acc": accuracy, **(metrics or {})},
+            scheduler,
         )
 
 
@@ -117,4 +122,6 @@ def _pair(batch: Any) -> tuple[Any, Any]:
     if isinstance(batch, list | tuple) and len(batch) == 2:
         return batch[0], batch[1]
     got = f"{type(batch).__name__} of {len(batch)}" if hasattr(batch, "__len__") else type(batch).__name__
-    raise MisconfigurationException(f"SupervisedModule needs batches (inputs, targets), got {got}; write a LightningModule for others")
+    raise MisconfigurationException(
+        f"SupervisedModule needs batches (inputs, targets), got {got}; write a LightningModule for others"
+    )

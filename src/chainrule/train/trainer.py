@@ -10,7 +10,8 @@ from typing import Any
 
 from chainrule import nn
 from chainrule import tensors as ct
-from chainrule.core.errors import did_you_mean, explain
+from chainrule.core.errors import explain
+from chainrule.train.arguments import check_hardware, clipping, limit, whole
 from chainrule.train.callbacks import (
     Callback,
     EarlyStopping,
@@ -45,9 +46,9 @@ _UNLOGGABLE = ("setup", "teardown", "on_fit_start", "on_fit_end", "on_train_end"
 class Trainer:
     """Trains and evaluates a :class:`LightningModule`.
 
-    The arguments are Lightning's. Differences: each ``fit`` starts from epoch 0; nothing is written to disk unless asked for
-    (``logger=True`` or a logger, ``ModelCheckpoint``); a loss that is not finite stops the run; Ctrl-C finishes the running
-    batch, after which ``fit`` returns with ``trainer.interrupted`` set.
+    The arguments are Lightning's. Differences: each ``fit`` starts from epoch 0; nothing is written to disk unless
+    asked for (``logger=True`` or a logger, ``ModelCheckpoint``); a loss that is not finite stops the run; Ctrl-C
+    finishes the running batch, after which ``fit`` returns with ``trainer.interrupted`` set.
 
     Args:
         max_epochs: stop after so many epochs; -1: never. Default: 1000, or no limit where ``max_steps`` is given.
@@ -57,14 +58,14 @@ class Trainer:
         gradient_clip_val: clip gradients at this value before each optimizer step.
         gradient_clip_algorithm: "norm" (the common norm of all gradients; default) or "value" (each entry).
         accumulate_grad_batches: step once for so many batches, with the mean of their gradients.
-        limit_train_batches, limit_val_batches, limit_test_batches, limit_predict_batches: a number of batches (int) or a share
-            of them (float).
+        limit_train_batches, limit_val_batches, limit_test_batches, limit_predict_batches: a number of batches (int)
+            or a share of them (float).
         check_val_every_n_epoch: validate after every n-th epoch.
         num_sanity_val_steps: validation batches run before training, to find errors early; -1: all.
         enable_progress_bar: show progress: a bar on a terminal, else a line per epoch.
         enable_model_summary: print the layers and their parameters before training.
-        enable_checkpointing: keep the weights of the last epoch with a :class:`ModelCheckpoint`. Default: only if one is among
-            the callbacks.
+        enable_checkpointing: keep the weights of the last epoch with a :class:`ModelCheckpoint`. Default: only if
+            one is among the callbacks.
         logger: True for a :class:`CSVLogger` in ``default_root_dir``, a logger, or several. Default: none.
         log_every_n_steps: how often values of single steps go to the loggers.
         default_root_dir: where files go that are given no other place. Default: the working directory.
@@ -108,7 +109,7 @@ class Trainer:
         terminate_on_nan: bool = True,
         barebones: bool = False,
     ) -> None:
-        _check_hardware(accelerator, strategy, devices, num_nodes, precision)
+        check_hardware(accelerator, strategy, devices, num_nodes, precision)
         dev_batches = int(fast_dev_run)
         if dev_batches:
             max_epochs, max_steps, num_sanity_val_steps, logger, enable_checkpointing = 1, dev_batches, 0, False, False
@@ -116,18 +117,20 @@ class Trainer:
         if barebones:
             logger, enable_progress_bar, enable_model_summary, num_sanity_val_steps = False, False, False, 0
         self.fast_dev_run = bool(fast_dev_run)
-        self.max_epochs = _whole("max_epochs", (1000 if max_steps == -1 else -1) if max_epochs is None else max_epochs, -1)
-        self.min_epochs = _whole("min_epochs", min_epochs or 0, 0)
-        self.max_steps = _whole("max_steps", max_steps, -1)
-        self.limit_train_batches = _limit("limit_train_batches", limit_train_batches)
-        self.limit_val_batches = _limit("limit_val_batches", limit_val_batches)
-        self.limit_test_batches = _limit("limit_test_batches", limit_test_batches)
-        self.limit_predict_batches = _limit("limit_predict_batches", limit_predict_batches)
-        self.check_val_every_n_epoch = _whole("check_val_every_n_epoch", check_val_every_n_epoch, 1)
-        self.num_sanity_val_steps = _whole("num_sanity_val_steps", num_sanity_val_steps, -1)
-        self.log_every_n_steps = _whole("log_every_n_steps", log_every_n_steps, 0)
-        self.accumulate_grad_batches = _whole("accumulate_grad_batches", accumulate_grad_batches, 1)
-        self.gradient_clip_val, self.gradient_clip_algorithm = _clipping(gradient_clip_val, gradient_clip_algorithm)
+        self.max_epochs = whole(
+            "max_epochs", (1000 if max_steps == -1 else -1) if max_epochs is None else max_epochs, -1
+        )
+        self.min_epochs = whole("min_epochs", min_epochs or 0, 0)
+        self.max_steps = whole("max_steps", max_steps, -1)
+        self.limit_train_batches = limit("limit_train_batches", limit_train_batches)
+        self.limit_val_batches = limit("limit_val_batches", limit_val_batches)
+        self.limit_test_batches = limit("limit_test_batches", limit_test_batches)
+        self.limit_predict_batches = limit("limit_predict_batches", limit_predict_batches)
+        self.check_val_every_n_epoch = whole("check_val_every_n_epoch", check_val_every_n_epoch, 1)
+        self.num_sanity_val_steps = whole("num_sanity_val_steps", num_sanity_val_steps, -1)
+        self.log_every_n_steps = whole("log_every_n_steps", log_every_n_steps, 0)
+        self.accumulate_grad_batches = whole("accumulate_grad_batches", accumulate_grad_batches, 1)
+        self.gradient_clip_val, self.gradient_clip_algorithm = clipping(gradient_clip_val, gradient_clip_algorithm)
         self.terminate_on_nan = terminate_on_nan
         self.default_root_dir = os.fspath(default_root_dir) if default_root_dir is not None else os.getcwd()
         self._root_given = default_root_dir is not None
@@ -168,7 +171,9 @@ class Trainer:
                     + (f"; fix: {callback.__name__}()" if isinstance(callback, type) else "")
                 )
         if checkpointing is False and any(isinstance(c, ModelCheckpoint) for c in found) and not self.fast_dev_run:
-            raise MisconfigurationException("enable_checkpointing=False, but there is a ModelCheckpoint among the callbacks")
+            raise MisconfigurationException(
+                "enable_checkpointing=False, but there is a ModelCheckpoint among the callbacks"
+            )
         if self.fast_dev_run:
             found = [c for c in found if not isinstance(c, ModelCheckpoint)]
         if checkpointing and not any(isinstance(c, ModelCheckpoint) for c in found):
@@ -184,12 +189,14 @@ class Trainer:
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
-    def fit(self, model: Any, train_dataloaders: Any = None, val_dataloaders: Any = None, datamodule: Any = None) -> None:
+    def fit(
+        self, model: Any, train_dataloaders: Any = None, val_dataloaders: Any = None, datamodule: Any = None
+    ) -> None:
         """Train ``model`` from epoch 0 on.
 
-        Loaders come from the arguments, from ``datamodule`` (which may also stand in the place of ``train_dataloaders``), or
-        from the model's own ``train_dataloader()`` and ``val_dataloader()``. Validation runs if there are validation loaders
-        and the model defines ``validation_step``.
+        Loaders come from the arguments, from ``datamodule`` (which may also stand in the place of
+        ``train_dataloaders``), or from the model's own ``train_dataloader()`` and ``val_dataloader()``. Validation
+        runs if there are validation loaders and the model defines ``validation_step``.
 
         Raises MisconfigurationException where something is missing, NonFiniteLossError for a loss of NaN or infinity.
         """
@@ -202,7 +209,9 @@ class Trainer:
         try:
             train = self._source(train_dataloaders, "train_dataloader")
             if train is None:
-                raise MisconfigurationException("fit needs training data: trainer.fit(model, train_loader), or model.train_dataloader()")
+                raise MisconfigurationException(
+                    "fit needs training data: trainer.fit(model, train_loader), or model.train_dataloader()"
+                )
             val = _as_list(self._source(val_dataloaders, "val_dataloader"))
             if type(model).validation_step is LightningModule.validation_step or self.limit_val_batches == 0:
                 val = []
@@ -233,8 +242,8 @@ class Trainer:
         verbose: bool = True,
         datamodule: Any = None,
     ) -> list[dict[str, float]]:
-        """Run ``validation_step`` over the loader(s); returns (and with ``verbose`` prints) the logged metrics, one dict per
-        loader. ``ckpt_path``: weights to load first, or "best" for the best ones of a ModelCheckpoint.
+        """Run ``validation_step`` over the loader(s); returns (and with ``verbose`` prints) the logged metrics, one
+        dict per loader. ``ckpt_path``: weights to load first, or "best" for the best ones of a ModelCheckpoint.
         """
         return self._evaluate("validate", model, dataloaders, ckpt_path, verbose, datamodule)
 
@@ -291,7 +300,9 @@ class Trainer:
             name = f"{'val' if stage == 'validate' else stage}_dataloader"
             loaders = _as_list(self._source(dataloaders, name))
             if not loaders:
-                raise MisconfigurationException(f"{stage} needs data: trainer.{stage}(model, dataloaders=loader), or model.{name}()")
+                raise MisconfigurationException(
+                    f"{stage} needs data: trainer.{stage}(model, dataloaders=loader), or model.{name}()"
+                )
             setattr(self, f"{name}s", loaders)
             return EvalLoop(self, self._module, stage, loaders).run()
         except BaseException as error:
@@ -309,7 +320,8 @@ class Trainer:
                     f"trainer.{stage}() takes a LightningModule",
                     expected="a model that says what a step is",
                     got=kind,
-                    fix="wrap a plain nn.Module: chainrule.train.Classifier(model), or SupervisedModule(model, loss, optimizer)"
+                    fix="wrap a plain nn.Module: chainrule.train.Classifier(model), or "
+                    "SupervisedModule(model, loss, optimizer)"
                     if isinstance(model, nn.Module)
                     else "pass the model as first argument",
                 )
@@ -347,8 +359,14 @@ class Trainer:
         self.print(f"Interrupted in epoch {epoch}, after {self.global_step:,} optimizer steps.")
         kept = [c.last_model_path for c in self.callbacks if isinstance(c, ModelCheckpoint) and c.last_model_path]
         if not kept and self._root_given:
-            kept = [str(save_weights(self._module, Path(self.default_root_dir) / "interrupted.safetensors", self.position()))]
-        self.print("The model keeps the weights it had reached" + (f"; they are saved in {kept[0]}" if kept else "") + ".")
+            kept = [
+                str(
+                    save_weights(self._module, Path(self.default_root_dir) / "interrupted.safetensors", self.position())
+                )
+            ]
+        self.print(
+            "The model keeps the weights it had reached" + (f"; they are saved in {kept[0]}" if kept else "") + "."
+        )
         for logger in self.loggers:
             if isinstance(logger, CSVLogger):
                 self.print(f"The metrics so far are in {logger.path}.")
@@ -439,7 +457,9 @@ class Trainer:
     def save_checkpoint(self, filepath: str | os.PathLike[str], weights_only: bool = True) -> None:
         """Save the weights of the module (as safetensors, whole or not at all)."""
         if not weights_only:
-            raise MisconfigurationException("save_checkpoint keeps weights, not the state of the optimizer; leave weights_only=True")
+            raise MisconfigurationException(
+                "save_checkpoint keeps weights, not the state of the optimizer; leave weights_only=True"
+            )
         save_weights(self._module, filepath, self.position())
 
     def print(self, *args: Any, **kwargs: Any) -> None:
@@ -463,7 +483,9 @@ class Trainer:
     ) -> None:
         where = self._hooks.running
         if where in _UNLOGGABLE or not where or "predict" in where:
-            raise MisconfigurationException(f"self.log({name!r}, ...) cannot be used in {where or 'this place'}: nothing is collected there")
+            raise MisconfigurationException(
+                f"self.log({name!r}, ...) cannot be used in {where or 'this place'}: nothing is collected there"
+            )
         stepwise = where in _STEPWISE
         on_step = stepwise if on_step is None else on_step
         on_epoch = not stepwise if on_epoch is None else on_epoch
@@ -474,7 +496,14 @@ class Trainer:
                 self._batch_size = batch_size_of(self._batch)
             batch_size = self._batch_size if self._batch is not None else 1
         self._results.log(
-            name, value, on_step=on_step, on_epoch=on_epoch, prog_bar=prog_bar, logger=logger, reduce=reduce, weight=batch_size
+            name,
+            value,
+            on_step=on_step,
+            on_epoch=on_epoch,
+            prog_bar=prog_bar,
+            logger=logger,
+            reduce=reduce,
+            weight=batch_size,
         )
 
     def _publish_step(self, published: Published, stepped: bool = False) -> None:
@@ -515,9 +544,13 @@ class Trainer:
         if path not in ("best", "last"):
             return path
         checkpoint = self.checkpoint_callback
-        found = "" if checkpoint is None else (checkpoint.best_model_path if path == "best" else checkpoint.last_model_path)
+        found = (
+            "" if checkpoint is None else (checkpoint.best_model_path if path == "best" else checkpoint.last_model_path)
+        )
         if not found:
-            raise MisconfigurationException(f"ckpt_path={path!r} needs a ModelCheckpoint that has saved something; give the path of a file")
+            raise MisconfigurationException(
+                f"ckpt_path={path!r} needs a ModelCheckpoint that has saved something; give the path of a file"
+            )
         return found
 
 
@@ -525,29 +558,6 @@ def _as_list(loaders: Any) -> list[Any]:
     if loaders is None:
         return []
     return list(loaders) if isinstance(loaders, list | tuple) else [loaders]
-
-
-def _whole(name: str, value: Any, lowest: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-        raise MisconfigurationException(f"Trainer({name}=...) must be a whole number of at least {lowest}, got {value!r}")
-    return value
-
-
-def _limit(name: str, value: Any) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or (isinstance(value, float) and value > 1):
-        raise MisconfigurationException(
-            f"Trainer({name}=...) must be a number of batches (int) or a share of them (float from 0 to 1), got {value!r}"
-        )
-    return value
-
-
-def _clipping(value: Any, algorithm: str | None) -> tuple[float | None, str | None]:
-    if value is not None and (not isinstance(value, int | float) or not value >= 0):
-        raise MisconfigurationException(f"Trainer(gradient_clip_val=...) must be a number of at least 0, got {value!r}")
-    if algorithm not in (None, "norm", "value"):
-        raise MisconfigurationException(f"Trainer(gradient_clip_algorithm=...) must be 'norm' or 'value', got {algorithm!r}")
-    # As in Lightning, 0 means no clipping.
-    return value or None, algorithm
 
 
 def _loggers(given: Any, root: str) -> list[Any]:
@@ -560,34 +570,3 @@ def _loggers(given: Any, root: str) -> list[Any]:
         if not hasattr(logger, "log_metrics"):
             raise MisconfigurationException(f"a logger has log_metrics(metrics, step), {type(logger).__name__} has not")
     return loggers
-
-
-def _check_hardware(accelerator: Any, strategy: Any, devices: Any, num_nodes: Any, precision: Any) -> None:
-    if accelerator not in ("auto", "cpu"):
-        known = ("gpu", "cuda", "mps", "tpu", "hpu", "cpu", "auto")
-        raise MisconfigurationException(
-            explain(
-                f"Trainer(accelerator={accelerator!r}): chainrule trains on the CPU"
-                + ("" if accelerator in known else did_you_mean(str(accelerator), known)),
-                expected="'cpu' or 'auto'",
-                got=repr(accelerator),
-                fix="leave accelerator out",
-            )
-        )
-    if devices not in ("auto", 1, "1", -1, "-1") or num_nodes != 1:
-        raise MisconfigurationException(
-            explain(
-                "Trainer: chainrule trains in one process",
-                expected="devices=1 (or 'auto') and num_nodes=1",
-                got=f"devices={devices!r}, num_nodes={num_nodes!r}",
-                fix="leave devices out; matrix products use all cores by themselves",
-            )
-        )
-    if strategy != "auto":
-        raise MisconfigurationException(f"Trainer(strategy={strategy!r}): there is one process; leave strategy out")
-    if precision not in (None, 32, "32", "32-true", 64, "64", "64-true"):
-        raise MisconfigurationException(
-            f"Trainer(precision={precision!r}): training runs in the dtype of the parameters; use precision=32, or model.double()"
-        )
-    if str(precision).startswith("64"):
-        raise MisconfigurationException("Trainer(precision=64): convert the model and the data instead: model.double(), x.double()")

@@ -45,7 +45,7 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str], strict: bool =
     package = _safetensors()
     try:
         arrays = package.load(contents)
-    except Exception as error:  # noqa: BLE001 - the package's own error class moved between its versions
+    except Exception as error:
         raise ValueError(
             explain(
                 f"{path} cannot be read as weights: {error}",

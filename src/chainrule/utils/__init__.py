@@ -7,8 +7,8 @@ __all__ = ["data"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return importlib.import_module(f"{__name__}.{name}")
+    if name == "data":
+        return importlib.import_module("chainrule.utils.data")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -33,7 +33,7 @@ class _FunctionLR(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, lr_lambda: Factor | Sequence[Factor], last_epoch: int = -1) -> None:
         groups = len(optimizer.param_groups)
-        given = list(lr_lambda) if isinstance(lr_lambda, list | tuple) else [lr_lambda] * groups
+        given: list[Any] = list(lr_lambda) if isinstance(lr_lambda, list | tuple) else [lr_lambda] * groups
         if len(given) != groups:
             raise ValueError(
                 f"{type(self).__name__}: expected one function, or one for each of {groups} groups, got {len(given)}"

@@ -9,16 +9,15 @@ from typing import Any
 
 from chainrule.core.errors import ShapeError, explain
 from chainrule.core.shapes import normalize_axis
+from chainrule.ir.op import REGISTRY
 from chainrule.ops.products import mismatch
 from chainrule.tensors.functions.shape import expand
 from chainrule.tensors.fastpath import TENSORS as T
+from chainrule.tensors.fastpath import binary
 from chainrule.tensors.namespace import as_operand, cast, common_dtype
 from chainrule.tensors.tensor import Tensor
 
-_product = T.matmul
-
-
-def matmul(input: Tensor, other: Tensor) -> Tensor:
+def _matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product of the last two dimensions, leading ones broadcast; vectors as rows (left) or columns (right).
 
     Raises:
@@ -43,8 +42,6 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
                 fix=f"convert one, for example with .to({cast(input, kind).dtype})",
             )
         )
-    if len(a) == 2 == len(b):
-        return _product(input, other)  # type: ignore[no-any-return]
     x = input if len(a) > 1 else T.reshape(input, (1, a[0]))
     y = other if len(b) > 1 else T.reshape(other, (b[0], 1))
     z = T.matmul(x, y)
@@ -52,6 +49,9 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         return z  # type: ignore[no-any-return]
     shape = z._d.shape
     return T.reshape(z, (*shape[:-2], *((shape[-2],) if len(a) > 1 else ()), *((shape[-1],) if len(b) > 1 else ())))  # type: ignore[no-any-return]
+
+
+matmul = binary(REGISTRY["matmul"], _matmul, rank=2)
 
 
 def _ranks(name: str, expected: tuple[int, ...], *tensors: Tensor) -> None:

@@ -48,7 +48,7 @@ def _floating(x: Tensor, name: str, dtype: Any = None) -> Tensor:
 def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, axis: Any = None) -> Tensor:
     """The sum over ``dim`` (all dimensions if None); integers give int64."""
     x = _summed(input, dtype)
-    return T.sum(x, _axes(x, dim if axis is None else axis), keepdim)  # type: ignore[no-any-return]
+    return T.sum(x, axes=_axes(x, dim if axis is None else axis), keepdims=keepdim)  # type: ignore[no-any-return]
 
 
 def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, axis: Any = None) -> Tensor:
@@ -58,9 +58,7 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
         RuntimeError: for an integer tensor.
     """
     x = _floating(input, "mean", dtype)
-    axes = _axes(x, dim if axis is None else axis)
-    n = size_of([x._d.shape[a] for a in axes])
-    return T.div(T.sum(x, axes, keepdim), float(n) if n else math.nan)  # type: ignore[no-any-return]
+    return T.mean(x, axes=_axes(x, dim if axis is None else axis), keepdims=keepdim)  # type: ignore[no-any-return]
 
 
 def var(

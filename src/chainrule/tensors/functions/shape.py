@@ -12,31 +12,23 @@ from chainrule.core import dtypes
 from chainrule.core.errors import ShapeError, explain
 from chainrule.core.shapes import flatten_sizes, infer_reshape, normalize_axes, normalize_axis, size_of
 from chainrule.ir.interpreter import Tracer
-from chainrule.tensors.apply import constant, up_to_date
+from chainrule.tensors.apply import constant
 from chainrule.tensors.fastpath import TENSORS as T
+from chainrule.tensors.fastpath import VIEWS
 from chainrule.tensors.namespace import broadcast, cast, common_dtype
 from chainrule.tensors.tensor import Tensor
-from chainrule.tensors.views import attach, shares_memory
-
-
-def view_of(x: Tensor, name: str, **params: Any) -> Tensor:
-    """A view op applied to ``x``; the result remembers ``x`` if it shares its memory."""
-    if type(x._d) is not np.ndarray and not isinstance(x._d, Tracer):
-        x.numpy_payload()
-    up_to_date(x)
-    return attach(getattr(T, name)(x, **params), x, name, params)
-
+from chainrule.tensors.views import shares_memory
 
 def detach(input: Tensor) -> Tensor:
     """The same values and memory without history."""
-    return view_of(input, "detach")
+    return VIEWS["detach"](input, {})
 
 
 def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The same elements in row-major order under another shape (one size may be -1); a view if memory allows."""
     old = tuple(input._d.shape)
     new = infer_reshape(flatten_sizes(shape), size_of(old), old)
-    return view_of(input, "alias") if new == old else view_of(input, "reshape", shape=new)
+    return VIEWS["alias"](input, {}) if new == old else VIEWS["reshape"](input, {"shape": new})
 
 
 def view(input: Tensor, *shape: Any) -> Tensor:
@@ -90,7 +82,7 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     rank = len(input._d.shape)
     if len(given) != rank:
         raise RuntimeError(explain("permute needs every dimension once", expected=f"{rank} numbers", got=str(given)))
-    return view_of(input, "permute", perm=normalize_axes(given, rank) if given else ())
+    return VIEWS["permute"](input, {"perm": normalize_axes(given, rank) if given else ()})
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -100,7 +92,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     perm = list(range(rank))
     if rank:
         perm[a], perm[b] = b, a
-    return view_of(input, "permute", perm=tuple(perm))
+    return VIEWS["permute"](input, {"perm": tuple(perm)})
 
 
 def t(input: Tensor) -> Tensor:
@@ -114,7 +106,7 @@ def t(input: Tensor) -> Tensor:
 
 def numpy_transpose(input: Tensor) -> Tensor:
     """All dimensions in reverse order (``x.T``)."""
-    return view_of(input, "permute", perm=tuple(range(len(input._d.shape)))[::-1])
+    return VIEWS["permute"](input, {"perm": tuple(range(len(input._d.shape)))[::-1]})
 
 
 def matrix_transpose(input: Tensor) -> Tensor:
@@ -165,7 +157,7 @@ def expand(input: Tensor, *size: Any) -> Tensor:
             raise ShapeError(explain("expand: the sizes do not fit", expected=f"sizes that extend {old}", got=str(tuple(new))))
     if lead < 0:
         raise ShapeError(explain("expand: too few sizes", expected=f"at least {len(old)}", got=str(tuple(new))))
-    return view_of(input, "broadcast_to", shape=tuple(int(d) for d in new))
+    return VIEWS["broadcast_to"](input, {"shape": tuple(int(d) for d in new)})
 
 
 def expand_as(input: Tensor, other: Tensor) -> Tensor:
@@ -219,7 +211,7 @@ def narrow_index(input: Tensor, dim: int, index: Any) -> Tensor:
     axis = normalize_axis(dim, len(input._d.shape))
     if isinstance(index, int) and not -input._d.shape[axis] <= index < input._d.shape[axis]:
         raise IndexError(explain("index out of range", expected=f"below {input._d.shape[axis]}", got=str(index)))
-    return view_of(input, "getitem", index=(*(slice(None),) * axis, index))
+    return VIEWS["getitem"](input, {"index": (*(slice(None),) * axis, index)})
 
 
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
@@ -452,7 +444,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     start = offset if offset >= 0 else -offset * m
     flat = reshape(x, (*x._d.shape[:-2], n * m))
     stop = start + (length - 1) * (m + 1) + 1 if length else start
-    return view_of(flat, "getitem", index=(Ellipsis, slice(start, stop, m + 1)))
+    return VIEWS["getitem"](flat, {"index": (Ellipsis, slice(start, stop, m + 1))})
 
 
 _diagonal = diagonal

@@ -12,8 +12,8 @@ from chainrule.train.errors import MisconfigurationException
 class Callback:
     """Override the hooks that matter; each gets the trainer and the module first.
 
-    ``monitors`` marks callbacks that read the metrics of the epoch in ``on_train_epoch_end``; they are called last, when
-    validation is over and the metrics of training and validation are final.
+    ``monitors`` marks callbacks that read the metrics of the epoch in ``on_train_epoch_end``; they are called last,
+    when validation is over and the metrics of training and validation are final.
     """
 
     monitors: ClassVar[bool] = False
@@ -100,7 +100,9 @@ class Callback:
     def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """After the test batches."""
 
-    def on_test_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def on_test_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         """Before a test step."""
 
     def on_test_batch_end(
@@ -166,5 +168,6 @@ class Monitor:
         if not strict or waiting:
             return None
         raise MisconfigurationException(
-            f"{who}(monitor={self.name!r}): no such metric was logged; logged: {', '.join(sorted(trainer._values)) or 'nothing'}"
+            f"{who}(monitor={self.name!r}): no such metric was logged; logged: "
+            f"{', '.join(sorted(trainer._values)) or 'nothing'}"
         )

@@ -44,10 +44,13 @@ class ModelCheckpoint(Callback):
     ) -> None:
         if save_top_k < -1 or every_n_epochs < 1:
             raise MisconfigurationException(
-                f"ModelCheckpoint: save_top_k must be at least -1 and every_n_epochs at least 1, got {save_top_k}, {every_n_epochs}"
+                f"ModelCheckpoint: save_top_k must be at least -1 and every_n_epochs at least 1, got "
+                f"{save_top_k}, {every_n_epochs}"
             )
         if monitor is None and save_top_k > 1:
-            raise MisconfigurationException(f"ModelCheckpoint(save_top_k={save_top_k}) needs monitor=, to know which ones are best")
+            raise MisconfigurationException(
+                f"ModelCheckpoint(save_top_k={save_top_k}) needs monitor=, to know which ones are best"
+            )
         self.dirpath, self.filename, self.monitor, self.mode = dirpath, filename or "{epoch}-{step}", monitor, mode
         self.verbose, self.save_last, self.save_top_k = verbose, save_last, save_top_k
         self.save_weights_only, self.every_n_epochs = save_weights_only, every_n_epochs
@@ -116,7 +119,8 @@ class ModelCheckpoint(Callback):
             name, spec = match[1], match[2] or ""
             if name not in values:
                 raise MisconfigurationException(
-                    f"ModelCheckpoint(filename={self.filename!r}): no metric {name!r} was logged; there are {', '.join(sorted(values))}"
+                    f"ModelCheckpoint(filename={self.filename!r}): no metric {name!r} was logged; "
+                    f"there are {', '.join(sorted(values))}"
                 )
             return f"{name}={values[name]:{spec}}".replace("/", "_")
 

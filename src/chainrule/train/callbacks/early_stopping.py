@@ -11,8 +11,8 @@ from chainrule.train.callbacks.base import Callback, Monitor
 class EarlyStopping(Callback):
     """Stops ``fit`` when ``monitor`` did not improve by more than ``min_delta`` in ``patience`` epochs in a row.
 
-    Epochs in which the metric was not logged do not count. At the end of ``fit``, however it ended (except by Ctrl-C), the
-    module gets back the weights of its best epoch.
+    Epochs in which the metric was not logged do not count. At the end of ``fit``, however it ended (except by
+    Ctrl-C), the module gets back the weights of its best epoch.
 
     Args:
         monitor: the name of a logged metric.
@@ -100,5 +100,8 @@ class EarlyStopping(Callback):
         if self._best_state is not None and not trainer.interrupted:
             pl_module.load_state_dict(self._best_state)
             if self.verbose:
-                trainer.print(f"EarlyStopping: weights of epoch {self.best_epoch} restored ({self.monitor} = {self.best_score:.6g})")
+                trainer.print(
+                    f"EarlyStopping: weights of epoch {self.best_epoch} restored ({self.monitor} = "
+                    f"{self.best_score:.6g})"
+                )
         self._best_state = None

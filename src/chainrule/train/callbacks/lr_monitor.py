@@ -16,7 +16,9 @@ class LearningRateMonitor(Callback):
 
     def __init__(self, logging_interval: str | None = None) -> None:
         if logging_interval not in (None, "epoch", "step"):
-            raise MisconfigurationException(f"LearningRateMonitor: logging_interval must be 'epoch' or 'step', got {logging_interval!r}")
+            raise MisconfigurationException(
+                f"LearningRateMonitor: logging_interval must be 'epoch' or 'step', got {logging_interval!r}"
+            )
         self.logging_interval = logging_interval or "epoch"
         self.lrs: dict[str, list[float]] = {}
 

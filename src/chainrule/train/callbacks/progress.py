@@ -84,7 +84,9 @@ class ProgressBar(Callback):
 
 
 class PlainProgress(ProgressBar):
-    """One line per epoch, for log files, pipes and notebooks. ``every_n_epochs``: print only every n-th (and the last)."""
+    """One line per epoch, for log files, pipes and notebooks. ``every_n_epochs``: print only every n-th (and the
+    last).
+    """
 
     monitors = True  # printed when the metrics of the epoch are final
 
@@ -121,7 +123,9 @@ class RichProgressBar(ProgressBar):
 
     monitors = True
 
-    def __init__(self, refresh_rate: int = 1, leave: bool = True, theme: Any = None, console: Console | None = None) -> None:
+    def __init__(
+        self, refresh_rate: int = 1, leave: bool = True, theme: Any = None, console: Console | None = None
+    ) -> None:
         super().__init__()
         self.refresh_rate, self.leave = refresh_rate, leave
         self._console = console
@@ -143,7 +147,9 @@ class RichProgressBar(ProgressBar):
             self._plain = PlainProgress()
             self._plain.on_train_start(trainer, pl_module)
             return
-        self._live = Live(console=console, auto_refresh=False, transient=not self.leave, redirect_stdout=True, redirect_stderr=True)
+        self._live = Live(
+            console=console, auto_refresh=False, transient=not self.leave, redirect_stdout=True, redirect_stderr=True
+        )
         self._live.start()
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
@@ -233,8 +239,8 @@ class RichProgressBar(ProgressBar):
 
 
 def shown(trainer: Any, live: bool = False) -> dict[str, float]:
-    """The values to show. What was logged both by step and by epoch is shown once, under its own name: with ``live`` as it
-    was in the newest step, else as the mean of the newest epoch.
+    """The values to show. What was logged both by step and by epoch is shown once, under its own name: with ``live``
+    as it was in the newest step, else as the mean of the newest epoch.
     """
     found = trainer.progress_bar_metrics
     out: dict[str, float] = {}

@@ -84,3 +84,4 @@ def print_summary(summary: Summary, console: Any = None) -> None:
         ("Total estimated model params size (MB)", f"{summary.megabytes:.3f}"),
     ):
         console.print(f"[bold]{label}[/]: {text}", highlight=False)
+    console.print()
