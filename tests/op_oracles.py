@@ -114,10 +114,10 @@ def _triangle(keep: Callable[[int, int, int], bool]) -> Callable[..., Array]:
 
 
 # ---- places that are data
-def _take_add(g: Array, index: Array, axis: int, size: int) -> Array:
+def _take_add(g: Array, index: Array, axis: int, length: int) -> Array:
     rows = np.moveaxis(g, range(axis, axis + index.ndim), range(index.ndim))
-    total = [sum((rows[p] for p in np.ndindex(index.shape) if index[p] % size == r), 0 * rows[(0,) * index.ndim]) for r in range(size)]
-    return np.stack(total, axis)
+    found = [[rows[p] for p in np.ndindex(index.shape) if index[p] == r] for r in range(length)]
+    return np.stack([sum(f, np.zeros(rows.shape[index.ndim :])) for f in found], axis)
 
 
 def _gather(x: Array, index: Array, axis: int) -> Array:
@@ -213,9 +213,7 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "erfinv": _precise(mp.erfinv),
     "lgamma": _precise(mp.loggamma),
     "digamma": _precise(mp.digamma),
-    "polygamma1": _precise(lambda x: mp.polygamma(1, x)),
-    "polygamma2": _precise(lambda x: mp.polygamma(2, x)),
-    "polygamma3": _precise(lambda x: mp.polygamma(3, x)),
+    "polygamma": _precise(lambda n, x: mp.polygamma(int(n), x)),
     "relu": _exact(lambda x: x if x > 0 else 0),
     "sigmoid": _precise(lambda x: 1 / (1 + mp.exp(-x))),
     "softplus": _precise(lambda x: mp.log(1 + mp.exp(x))),

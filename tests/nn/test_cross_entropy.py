@@ -187,6 +187,18 @@ def test_shapes_that_do_not_fit_say_what_to_do():
         F.cross_entropy(x, t(TARGET), reduction="average")
 
 
+def test_targets_of_other_types():
+    expected = F.cross_entropy(t(LOGITS), t(TARGET)).item()
+    for dtype in (cr.int32, cr.int16, cr.uint8):
+        assert F.cross_entropy(t(LOGITS), t(TARGET, dtype)).item() == expected
+        assert F.nll_loss(t(log_softmax(LOGITS)), t(TARGET, dtype)).item() == pytest.approx(expected)
+    with pytest.raises(TypeError, match="target is boolean"):
+        F.cross_entropy(t(LOGITS), t(TARGET > 1))
+    for loss in (F.cross_entropy, F.nll_loss):
+        with pytest.raises(TypeError, match=r"Tensor and ndarray(.|\n)*from_numpy"):
+            loss(t(LOGITS), TARGET)
+
+
 @pytest.mark.parametrize("bad", [4, -1])
 def test_a_class_out_of_bounds_is_explained(bad):
     with pytest.raises(IndexError, match=r"out of bounds(.|\n)*0 to 3, as the input has 4 classes(.|\n)*subtract 1"):

@@ -144,6 +144,11 @@ def test_other_shapes():
         F.binary_cross_entropy(cr.full((2, 3), 0.5), cr.ones(3))
 
 
+def test_a_target_that_is_no_tensor():
+    with pytest.raises(TypeError, match=r"Tensor and float(.|\n)*make tensors first"):
+        F.mse_loss(cr.zeros(3), 0.5)
+
+
 def test_weighted_means():
     a, b, w = cr.tensor(A), cr.tensor(B), cr.tensor(W)
     assert F.mse_loss(a, b, weight=w).item() == pytest.approx((W * (A - B) ** 2).sum() / W.sum(), rel=1e-12)

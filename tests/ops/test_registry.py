@@ -74,7 +74,7 @@ def test_arguments_are_not_changed(case):
 @pytest.mark.parametrize(("op", "inputs", "value"), SPECIAL, ids=lambda v: getattr(v, "name", str(v)))
 @pytest.mark.parametrize("kind", ["float64", "float32"])
 def test_special_values(op, inputs, value, kind):
-    if max((abs(x) for x in inputs if math.isfinite(x)), default=0) > np.finfo(kind).max:
+    if max((abs(x) for x in inputs if math.isfinite(x)), default=0) > float(np.finfo(kind).max):
         inputs, value = (np.inf,) * len(inputs), np.inf
     with np.errstate(all="ignore"):
         got = getattr(TENSORS, op.name)(*(cr.tensor(x, dtype=kind) for x in inputs))

@@ -55,6 +55,7 @@ class Op:
         special: input tuples of Python numbers with the value expected there.
         reference: an independent oracle for the value, ``reference(*arrays, **params)``.
         outputs: number of results (a tuple of them if not 1).
+        keeps_inputs, keeps_output: what a general op needs in its backward pass; one answer, or one per input.
     """
 
     kind = "general"
@@ -68,7 +69,7 @@ class Op:
     special: Sequence[tuple[tuple[float, ...], float]] = ()
     reference: Callable[..., Any] | None = None
     outputs: int = 1
-    keeps_inputs: bool = True
+    keeps_inputs: bool | tuple[bool, ...] = True
     keeps_output: bool = False
     is_view: bool = False
     random: bool = False
@@ -102,7 +103,8 @@ def saved_for(op: Op, needed: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]
             return tuple(any(needed[i] and i != j for i in range(n)) for j in range(n)), False
         kept = {j for i in range(n) if needed[i] for j in op.saves[min(i, len(op.saves) - 1)]} if op.saves else set()
         return tuple(j in kept for j in range(n)), False
-    return (op.keeps_inputs,) * n, op.keeps_output
+    keep = op.keeps_inputs
+    return keep if isinstance(keep, tuple) else (keep,) * n, op.keeps_output
 
 
 class Elementwise(Op):

@@ -7,13 +7,14 @@ Derivatives: Abramowitz & Stegun, chapters 4 and 7, unless a comment says otherw
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from chainrule.ir.op import elementwise
-from chainrule.ops.samples import away, between, binary, booleans, integers, real, sample, unary, unary_between
+from chainrule.ops.samples import away, between, binary, booleans, real, sample, unary, unary_between
 
 _TWO_OVER_SQRT_PI = 2 / math.sqrt(math.pi)
 _LN2, _LN10 = math.log(2), math.log(10)
@@ -26,12 +27,31 @@ def _special() -> Any:
     return special
 
 
+def _scipy(name: str) -> Callable[..., Any]:
+    """A function of scipy.special as a kernel; it computes float16 in a wider type, so the dtype is put right."""
+
+    def kernel(*xs: Any) -> Any:
+        y = getattr(_special(), name)(*xs)
+        kind = xs[0].dtype
+        return y if y.dtype == kind else y.astype(kind)
+
+    return kernel
+
+
 def _positive(*shape: int) -> Any:
     return between(0.3, 2.0, *shape)
 
 
 def _nonzero(*shape: int) -> Any:
     return away(0.3, *shape)
+
+
+def _whole(*shape: int) -> Any:
+    return lambda rng: rng.integers(-2, 3, shape).astype(float)
+
+
+def _orders(*shape: int) -> Any:
+    return lambda rng: rng.integers(1, 4, shape).astype(float)
 
 
 # ---- arithmetic
@@ -63,7 +83,7 @@ pow = elementwise(
     "pow", _pow,
     lambda m, g, z, x, y: m.where(m.eq(y, 0), m.zeros_like(g), g * (y * x ** (y - 1))),
     lambda m, g, z, x, y: m.where(m.logical_and(m.eq(x, 0), y >= 0), m.zeros_like(g), g * (z * m.log(x))),
-    doc="x ** y", samples=(*binary(_positive, real), sample(_positive(3), integers(-2, 3, 3))),
+    doc="x ** y", samples=(*binary(_positive, real), sample(_positive(3), _whole(3))),
     special=[((0.0, 0.0), 1.0), ((math.nan, 0.0), 1.0), ((2.0, math.inf), math.inf), ((-8.0, 1 / 3), math.nan)],
 )  # fmt: skip
 # The remainder has the sign of the divisor (Python's %); its jumps have measure zero.
@@ -123,13 +143,8 @@ logaddexp = elementwise(
     doc="ln(e^x + e^y)", promotes="float", samples=binary(), special=[((1e4, 1e4), 1e4 + _LN2)],
 )  # fmt: skip
 
-
-def _xlogy(x: Any, y: Any) -> Any:
-    return _special().xlogy(x, y)
-
-
 xlogy = elementwise(
-    "xlogy", _xlogy,
+    "xlogy", _scipy("xlogy"),
     lambda m, g, z, x, y: m.where(m.logical_and(m.eq(x, 0), y <= 0), m.zeros_like(g), g * m.log(y)),
     lambda m, g, z, x, y: g * (x / y),
     doc="x ln y, and 0 where x = 0", promotes="float", samples=binary(real, _positive),
@@ -180,43 +195,31 @@ atanh = elementwise(
 
 # ---- error function and gamma function
 erf = elementwise(
-    "erf", lambda x: _special().erf(x), lambda m, g, y, x: g * (_TWO_OVER_SQRT_PI * m.exp(-x * x)), doc="error function",
+    "erf", _scipy("erf"), lambda m, g, y, x: g * (_TWO_OVER_SQRT_PI * m.exp(-x * x)), doc="error function",
     promotes="float", samples=unary(), special=[((math.inf,), 1.0)],
 )  # fmt: skip
 erfc = elementwise(
-    "erfc", lambda x: _special().erfc(x), lambda m, g, y, x: -g * (_TWO_OVER_SQRT_PI * m.exp(-x * x)),
+    "erfc", _scipy("erfc"), lambda m, g, y, x: -g * (_TWO_OVER_SQRT_PI * m.exp(-x * x)),
     doc="1 - erf x, without cancellation", promotes="float", samples=unary(), special=[((-math.inf,), 2.0)],
 )  # fmt: skip
 erfinv = elementwise(
-    "erfinv", lambda x: _special().erfinv(x), lambda m, g, y, x: g * (m.exp(y * y) / _TWO_OVER_SQRT_PI),
+    "erfinv", _scipy("erfinv"), lambda m, g, y, x: g * (m.exp(y * y) / _TWO_OVER_SQRT_PI),
     doc="inverse error function", promotes="float", samples=unary_between(-0.8, 0.8), special=[((1.0,), math.inf)],
 )  # fmt: skip
 lgamma = elementwise(
-    "lgamma", lambda x: _special().gammaln(x), lambda m, g, y, x: g * m.digamma(x), doc="ln |Gamma(x)|",
+    "lgamma", _scipy("gammaln"), lambda m, g, y, x: g * m.digamma(x), doc="ln |Gamma(x)|",
     promotes="float", samples=unary(_positive), special=[((0.0,), math.inf)],
 )  # fmt: skip
 digamma = elementwise(
-    "digamma", lambda x: _special().digamma(x), lambda m, g, y, x: g * m.polygamma1(x), doc="d/dx ln Gamma(x)",
+    "digamma", _scipy("digamma"), lambda m, g, y, x: g * m.polygamma(1.0, x), doc="d/dx ln Gamma(x)",
     promotes="float", samples=unary(_positive),
 )  # fmt: skip
-# The chain of derivatives of ln Gamma ends at the third; a fourth order would need polygamma of every order.
-polygamma1 = elementwise(
-    "polygamma1", lambda x: _polygamma(1, x), lambda m, g, y, x: g * m.polygamma2(x), doc="trigamma function",
-    promotes="float", samples=unary(_positive),
+# The order is an operand, so that the chain of derivatives has no end.
+polygamma = elementwise(
+    "polygamma", lambda n, x: np.asarray(_special().polygamma(n, x)).astype(x.dtype, copy=False), None,
+    lambda m, g, out, x, y: g * m.polygamma(x + 1.0, y), doc="the x-th derivative of digamma at y", promotes="float",
+    samples=(sample(_orders(3, 4), _positive(3, 4)), sample(_orders(), _positive(5))),
 )  # fmt: skip
-polygamma2 = elementwise(
-    "polygamma2", lambda x: _polygamma(2, x), lambda m, g, y, x: g * m.polygamma3(x), doc="second polygamma function",
-    promotes="float", samples=unary(_positive),
-)  # fmt: skip
-polygamma3 = elementwise(
-    "polygamma3", lambda x: _polygamma(3, x), doc="third polygamma function", arity=1, promotes="float",
-    samples=unary(_positive),
-)  # fmt: skip
-
-
-def _polygamma(order: int, x: Any) -> Any:
-    return np.asarray(_special().polygamma(order, x)).astype(np.asarray(x).dtype, copy=False)
-
 
 # ---- activations that are one op because composing them costs several
 relu = elementwise(
@@ -226,7 +229,8 @@ relu = elementwise(
 
 
 def _sigmoid(x: Any) -> Any:
-    return 1 / (1 + np.exp(-x))
+    with np.errstate(over="ignore"):  # exp(-x) may be infinite: then the value is 0
+        return 1 / (1 + np.exp(-x))
 
 
 sigmoid = elementwise(
@@ -242,9 +246,10 @@ silu = elementwise(
     lambda m, g, y, x: g * (m.sigmoid(x) * (1 + x * (1 - m.sigmoid(x)))),
     doc="x sigmoid(x)", promotes="float", samples=unary(), special=[((-1e3,), 0.0), ((1e4,), 1e4)],
 )  # fmt: skip
+_erf = _scipy("erf")
 # Hendrycks & Gimpel, 2016, "Gaussian error linear units".
 gelu = elementwise(
-    "gelu", lambda x: x * (0.5 * (1 + _special().erf(x * math.sqrt(0.5)))),
+    "gelu", lambda x: x * (0.5 * (1 + _erf(x * math.sqrt(0.5)))),
     lambda m, g, y, x: g * (0.5 * (1 + m.erf(x * math.sqrt(0.5))) + x * (m.exp(-0.5 * (x * x)) / math.sqrt(2 * math.pi))),
     doc="x Phi(x), Phi the normal distribution function", promotes="float", samples=unary(), special=[((1e4,), 1e4)],
 )  # fmt: skip

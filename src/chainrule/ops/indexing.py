@@ -34,12 +34,12 @@ def _take(x: Any, index: Any, axis: int) -> Any:
     return np.take(x, index, axis)
 
 
-def _take_add(g: Any, index: Any, axis: int, size: int) -> Any:
-    """Zeros with an axis of ``size`` at ``axis``, plus each slice of g at its index: repeated indices add up."""
+def _take_add(g: Any, index: Any, axis: int, length: int) -> Any:
+    """Zeros with an axis of ``length`` at ``axis``, plus each slice of g at its index: repeated indices add up."""
     rank = np.ndim(index)
     front = np.moveaxis(g, range(axis, axis + rank), range(rank))
     rest = front.shape[rank:]
-    out = np.zeros((size, *rest), g.dtype)
+    out = np.zeros((length, *rest), g.dtype)
     np.add.at(out, index, front)
     return np.moveaxis(out, 0, axis)
 
@@ -48,8 +48,8 @@ def _infer_take(a: Aval, index: Aval, axis: int) -> Aval:
     return Aval((*a.shape[:axis], *index.shape, *a.shape[axis + 1 :]), a.dtype)
 
 
-def _infer_take_add(a: Aval, index: Aval, axis: int, size: int) -> Aval:
-    return Aval((*a.shape[:axis], size, *a.shape[axis + len(index.shape) :]), a.dtype)
+def _infer_take_add(a: Aval, index: Aval, axis: int, length: int) -> Aval:
+    return Aval((*a.shape[:axis], length, *a.shape[axis + len(index.shape) :]), a.dtype)
 
 
 def _flat_rows(m: Any, size: int, index: Any, rows: int) -> Any:
@@ -74,21 +74,20 @@ def _batch_take(m: Any, size: int, xs: Any, batched: Any, axis: int) -> Any:
     return m.permute(out, (0, *range(1 + k, 1 + k + axis), *range(1, 1 + k), *range(1 + k + axis, len(out.shape))))
 
 
-def _batch_take_add(m: Any, size: int, xs: Any, batched: Any, axis: int, **params: Any) -> Any:
+def _batch_take_add(m: Any, size: int, xs: Any, batched: Any, axis: int, length: int) -> Any:
     g, index = xs
-    rows = params["size"]
     if not batched[1]:
-        return m.take_add(g, index, axis=axis + 1, size=rows)
+        return m.take_add(g, index, axis=axis + 1, length=length)
     g = g if batched[0] else m.expand_front(g, size)
     k = len(index.shape) - 1
     front = m.permute(g, (0, *range(1 + axis, 1 + axis + k), *range(1, 1 + axis), *range(1 + axis + k, len(g.shape))))
-    out = m.take_add(front, _flat_rows(m, size, index, rows), axis=0, size=size * rows)
-    out = m.reshape(out, (size, rows, *out.shape[1:]))
+    out = m.take_add(front, _flat_rows(m, size, index, length), axis=0, length=size * length)
+    out = m.reshape(out, (size, length, *out.shape[1:]))
     return m.permute(out, (0, *range(2, 2 + axis), 1, *range(2 + axis, len(out.shape))))
 
 
 take = multilinear(
-    "take", _take, lambda m, g, avals, x, index, axis: m.take_add(g, index, axis=axis, size=avals[0].shape[axis]), None,
+    "take", _take, lambda m, g, avals, x, index, axis: m.take_add(g, index, axis=axis, length=avals[0].shape[axis]), None,
     params=("axis",), infer=_infer_take, batch=_batch_take, doc="the slices of x along an axis at the given indices",
     samples=(
         sample(real(5, 3), integers(0, 5, 4), axis=0), sample(real(3, 5), integers(-5, 5, 2, 2), axis=1),
@@ -97,11 +96,11 @@ take = multilinear(
     reference=lambda x, index, axis: np.moveaxis(np.moveaxis(x, axis, 0)[index], range(index.ndim), range(axis, axis + index.ndim)),
 )  # fmt: skip
 take_add = multilinear(
-    "take_add", _take_add, lambda m, g, avals, x, index, axis, size: m.take(g, index, axis=axis), None,
-    params=("axis", "size"), infer=_infer_take_add, batch=_batch_take_add,
+    "take_add", _take_add, lambda m, g, avals, x, index, axis, length: m.take(g, index, axis=axis), None,
+    params=("axis", "length"), infer=_infer_take_add, batch=_batch_take_add,
     doc="zeros to which slices are added at the given indices",
     samples=(
-        sample(real(4, 3), integers(0, 5, 4), axis=0, size=5), sample(real(3, 2, 2), integers(0, 5, 2, 2), axis=1, size=5),
+        sample(real(4, 3), integers(0, 5, 4), axis=0, length=5), sample(real(3, 2, 2), integers(0, 5, 2, 2), axis=1, length=5),
     ),
 )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ def _infer_matmul(a: Aval, b: Aval) -> Aval:
 def _batch_matmul(m: Any, size: int, xs: Any, batched: Any) -> Any:
     x, y = xs
     if batched[0] and not batched[1] and len(x.shape) == 3 and len(y.shape) == 2:  # one flat product
-        return m.reshape(m.matmul(m.reshape(x, (-1, x.shape[2])), y), (size, x.shape[1], y.shape[1]))
+        return m.reshape(m.matmul(m.reshape(x, (size * x.shape[1], x.shape[2])), y), (size, x.shape[1], y.shape[1]))
     rank = max(len(x.shape) - batched[0], len(y.shape) - batched[1])
     x, y = (
         m.reshape(v, (v.shape[0],) + (1,) * (rank + 1 - len(v.shape)) + v.shape[1:]) if b else v
@@ -92,8 +93,9 @@ class Linear(General):
         """g w, g^T x and the sum of g: the weight's gradient is an outer product, its Jacobian is never built."""
         x, w, _ = xs
         lead = tuple(range(len(g.shape) - 1))
-        rows = g if len(lead) == 1 else m.reshape(g, (-1, g.shape[-1]))
-        flat = x if len(lead) == 1 else m.reshape(x, (-1, x.shape[-1]))
+        count = math.prod(g.shape[:-1])
+        rows = g if len(lead) == 1 else m.reshape(g, (count, g.shape[-1]))
+        flat = x if len(lead) == 1 else m.reshape(x, (count, x.shape[-1]))
         return (
             m.matmul(g, w) if needs[0] else None,
             m.matmul(m.swap_last(rows), flat) if needs[1] else None,

@@ -19,9 +19,10 @@ import numpy as np
 from chainrule.core.errors import GradError, describe_place
 from chainrule.ir.namespace import NUMPY, Namespace
 from chainrule.ir.op import Elementwise, General, Multilinear, Op
+from chainrule.tape.anomaly import WATCHING, inspect
 from chainrule.tape.clock import CLOCK, written_since
 from chainrule.tape.hooks import HOOKS, run
-from chainrule.tape.node import PICK, Cotangents, Leaf, Node
+from chainrule.tape.node import PICK, ROOTS, Cotangents, Leaf, Node, pick
 
 Back = Callable[[Node, Any], Iterable[Any]]
 #: ``accumulate(leaf, cotangent, fresh)``
@@ -65,6 +66,8 @@ def _install(op: Op) -> Back:
     """The raw backward rule of an op, made at its first use."""
     if op is PICK:
         back: Back = _back_pick
+    elif op is ROOTS:
+        back = lambda n, g: n.params["seeds"]  # noqa: E731
     elif isinstance(op, Elementwise):
         back = _back_elementwise(op)
     else:
@@ -84,6 +87,8 @@ def cotangents(n: Node, g: Any, m: Namespace, xs: Sequence[Any], y: Any, r: Any)
     assert edges is not None
     if op is PICK:
         return list(_back_pick(n, g))
+    if op is ROOTS:
+        return list(n.params["seeds"])
     if isinstance(op, Elementwise):
         out = []
         for i, (p, e) in enumerate(zip(op.partials, edges, strict=True)):
@@ -99,9 +104,13 @@ def cotangents(n: Node, g: Any, m: Namespace, xs: Sequence[Any], y: Any, r: Any)
     return list(op.vjp(m, g, y, r, tuple(e is not None for e in edges), *xs, **n.params))
 
 
+def _each(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
 def check(n: Node) -> None:
     """Raise if a value the node saved was overwritten since, naming both lines."""
-    for value in (*n.xs, n.y, *(n.r if isinstance(n.r, tuple) else (n.r,))):
+    for value in (*n.xs, *_each(n.y), *_each(n.r)):
         place = written_since(value, n.clock)
         if place:
             raise GradError(
@@ -154,6 +163,7 @@ def backward_raw(start: Any, g: Any, retain: bool, accumulate: Accumulate | None
     ready = [start]
     now = CLOCK.now
     special = bool(HOOKS) or want is not None
+    watch = WATCHING.get()
     ndarray, add = np.ndarray, np.add
     while ready:
         n = ready.pop()
@@ -165,7 +175,10 @@ def backward_raw(start: Any, g: Any, retain: bool, accumulate: Accumulate | None
         if n.clock != now:
             check(n)
         back = n.op.back or _install(n.op)
-        for c, gi in zip(n.edges, back(n, g), strict=True):
+        found = back(n, g)
+        if watch:
+            inspect(n, g, found)
+        for c, gi in zip(n.edges, found, strict=True):
             if c is None:
                 continue
             if gi is None:  # a rule may find that nothing flows
@@ -228,7 +241,7 @@ def _skip(
 def _deliver(leaf: Any, g: Any, fresh: bool, accumulate: Accumulate | None, want: dict[Any, Any] | None) -> None:
     if HOOKS:
         new = run(leaf, g)
-        fresh = fresh and new is g
+        fresh = fresh and leaf not in HOOKS  # a hook may have kept what it saw
         g = new
     if want is not None and leaf in want:
         want[leaf] = g
@@ -254,6 +267,7 @@ def backward_traced(
     cot: dict[Any, Any] = {start: g}
     ready = [start]
     m, shell = level
+    watch = WATCHING.get()
     while ready:
         n = ready.pop()
         g = run(n, cot.pop(n))
@@ -264,8 +278,10 @@ def backward_traced(
         edges = n.edges
         assert edges is not None
         xs = tuple(_lift(d, edges[i] if i < len(edges) else None, shell) for i, d in enumerate(n.xs))
-        y = None if n.y is None else shell(n.y, n)
-        for c, gi in zip(edges, cotangents(n, g, m, xs, y, None), strict=True):
+        found = cotangents(n, g, m, xs, _outputs(n, shell), None)
+        if watch:
+            inspect(n, g, found)
+        for c, gi in zip(edges, found, strict=True):
             if c is None:
                 continue
             if gi is not None:
@@ -284,6 +300,14 @@ def backward_traced(
 
 def _lift(payload: Any, edge: Any, shell: Callable[[Any, Any], Any]) -> Any:
     return payload if payload is None or isinstance(payload, (int, float)) and not isinstance(payload, np.generic) else shell(payload, edge)
+
+
+def _outputs(n: Node, shell: Callable[[Any, Any], Any]) -> Any:
+    """The saved result with its history; for several, each gets a fresh node that picks it."""
+    if isinstance(n.y, tuple):
+        size = len(n.y)
+        return tuple(shell(d, pick(n, i, size) if d.dtype.kind == "f" else None) for i, d in enumerate(n.y))
+    return None if n.y is None else shell(n.y, n)
 
 
 def leaves(start: Any) -> Iterable[Leaf]:

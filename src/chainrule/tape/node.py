@@ -34,7 +34,7 @@ class Node:
         op, params: what was applied.
         edges: where the cotangent of each input goes; None after the graph was freed.
         xs: the saved inputs (None where not needed).
-        y, r: the saved output and residual, or None.
+        y, r: the saved output (a tuple for an op with several results) and residual, or None.
         avals: shapes (elementwise) or shapes and dtypes of the inputs; None if all have the output's shape.
         clock: the time at which it was made, see NOTE [mutation clock].
         place: the user's line.
@@ -54,7 +54,10 @@ class Node:
 
     def name(self) -> str:
         """PyTorch's way to call it, such as ``MulBackward0``."""
-        return "".join(part.title() for part in self.op.name.split("_")) + "Backward0"
+        if self.op is PICK and self.edges:
+            name: str = self.edges[0].name()
+            return name
+        return "".join(part[:1].upper() + part[1:] for part in self.op.name.split("_")) + "Backward0"
 
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
@@ -77,6 +80,15 @@ class Pick(Op):
 
 
 PICK = Pick()
+
+
+class Roots(Op):
+    """The pseudo-op at which a pass from several values starts; its parameters hold their cotangents."""
+
+    name = "roots"
+
+
+ROOTS = Roots()
 
 
 class Cotangents(tuple[Any, ...]):
@@ -134,3 +146,9 @@ def pick(node: Node, index: int, count: int) -> Node:
     return n
 
 
+def roots(targets: tuple[Any, ...], seeds: tuple[Any, ...]) -> Node:
+    """A node from which one pass reaches all ``targets`` (nodes or leaves), each with its own cotangent."""
+    n = Node()
+    n.op, n.params, n.edges, n.clock, n.place = ROOTS, {"seeds": seeds}, targets, CLOCK.now, None
+    n.xs, n.y, n.r, n.avals = (), None, None, None
+    return n

@@ -68,7 +68,8 @@ def _record(op: Op, xs: tuple[Tensor, ...], payloads: tuple[Any, ...], out: Any,
     if single and out._d.dtype.kind != "f":
         return
     place = user_place(sys._getframe(2))
-    node = record(op, edges, payloads, out._d if single else None, residual, params, place)
+    results = out._d if single else tuple([o._d for o in out])
+    node = record(op, edges, payloads, results, residual, params, place)
     if node is None:
         return
     if single:

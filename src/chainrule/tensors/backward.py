@@ -12,7 +12,7 @@ from chainrule.ir.interpreter import Tracer
 from chainrule.ir.state import get_state, make_state, reset_state, set_state
 from chainrule.tape.clock import stamp
 from chainrule.tape.engine import Level, backward_raw, backward_traced
-from chainrule.tape.node import Leaf
+from chainrule.tape.node import Leaf, roots
 from chainrule.tensors.apply import constant, up_to_date
 from chainrule.tensors.fastpath import TENSORS
 from chainrule.tensors.namespace import cast
@@ -86,15 +86,15 @@ def run(
     create: bool,
     accumulate: bool,
 ) -> None:
-    """Backward passes from several outputs.
+    """One backward pass from all ``outputs``.
 
     Args:
         want: nodes or leaves whose cotangents are collected (None: none are).
         accumulate: whether leaves add to ``.grad``.
     """
     interpreter = get_state().interpreter
-    traced = create or interpreter is not None
-    for k, (y, seed) in enumerate(zip(outputs, seeds, strict=True)):
+    cotangents = []
+    for y, seed in zip(outputs, seeds, strict=True):
         up_to_date(y)
         if y._node is None:
             raise GradError(
@@ -103,24 +103,29 @@ def run(
                     fix="make an input with requires_grad=True, and check that nothing ran under no_grad or detach()",
                 )
             )
-        g = _seed(y, seed)
-        keep = retain or create or k + 1 < len(outputs)
-        start = y._node
-        found = None if want is None else dict.fromkeys(want)
-        if traced or isinstance(g._d, Tracer):
-            token = set_state(make_state(interpreter, create))
-            try:
-                g = g if create else wrap(g._d)
-                backward_traced(start, g, keep, _accumulate_traced if accumulate else None, found, _LEVEL)
-            finally:
-                reset_state(token)
-        else:
-            with np.errstate(all="ignore"):
-                backward_raw(start, np.asarray(g._d), keep, _accumulate_raw if accumulate else None, found)
-        for key, value in (found or {}).items():
-            if value is not None and want is not None:
-                value = value if isinstance(value, Tensor) else wrap(np.array(value))
-                want[key] = value if want[key] is None else want[key] + value
+        cotangents.append(_seed(y, seed))
+    if create or interpreter is not None or any(isinstance(g._d, Tracer) for g in cotangents):
+        given = tuple(g if create else wrap(g._d) for g in cotangents)
+        start, seed = _start(outputs, given)
+        token = set_state(make_state(interpreter, create))
+        try:
+            backward_traced(start, seed, retain or create, _accumulate_traced if accumulate else None, want, _LEVEL)
+        finally:
+            reset_state(token)
+        return
+    start, seed = _start(outputs, tuple(np.asarray(g._d).view() for g in cotangents))
+    with np.errstate(all="ignore"):
+        backward_raw(start, seed, retain, _accumulate_raw if accumulate else None, want)
+    for key, value in (want or {}).items():
+        if value is not None and want is not None:
+            want[key] = wrap(np.array(value))
+
+
+def _start(outputs: Sequence[Tensor], seeds: tuple[Any, ...]) -> tuple[Any, Any]:
+    """Where a pass starts, and its cotangent: at the output itself, or at a node above all of them."""
+    if len(outputs) == 1:
+        return outputs[0]._node, seeds[0]
+    return roots(tuple(y._node for y in outputs), seeds), seeds[0]
 
 
 def backward(

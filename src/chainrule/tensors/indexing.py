@@ -176,7 +176,7 @@ def index_put(self: Tensor, index: Any, value: Tensor, accumulate: bool = False)
     v = T.broadcast_to(cast(_trim(value, _Shaped(shape)), self._d.dtype), shape)  # type: ignore[arg-type]
     v = place.forth(v)
     if accumulate:
-        new = T.add(front, T.take_add(v, place.flat, axis=0, size=rows))
+        new = T.add(front, T.take_add(v, place.flat, axis=0, length=rows))
     else:
         new = T.put_rows(front, place.flat, v)
     return place.restore(new, self)

@@ -18,7 +18,8 @@ from chainrule.train.module import LightningModule
 
 _RETURNS = (
     "an optimizer; [optimizers]; ([optimizers], [schedulers]); or "
-    '{"optimizer": optimizer, "lr_scheduler": scheduler or {"scheduler": ..., "interval": "epoch" or "step", "monitor": ...}}'
+    '{"optimizer": optimizer, "lr_scheduler": scheduler or '
+    '{"scheduler": ..., "interval": "epoch" or "step", "monitor": ...}}'
 )
 
 

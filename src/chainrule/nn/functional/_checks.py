@@ -47,13 +47,28 @@ def concrete(tensor: Any) -> np.ndarray[Any, Any] | None:
     return tensor.numpy_payload() if get_state().interpreter is None else None
 
 
+def need_tensors(loss: str, input: Any, target: Any) -> TypeError:
+    """The error for a loss that was given something else than two tensors."""
+    return TypeError(
+        explain(
+            f"{loss} compares two tensors",
+            expected="input and target of type Tensor",
+            got=f"{type(input).__name__} and {type(target).__name__}",
+            fix="make tensors first, with chainrule.tensor(...) or chainrule.from_numpy(...)",
+        )
+    )
+
+
 def match_shapes(loss: str, input: Any, target: Any, strict: bool = False) -> None:
     """ShapeError if the loss would compare elements of ``input`` and ``target`` that do not belong together.
 
     The shapes have to be equal, or (unless ``strict``) one tensor fits the other by broadcasting as it is, which
     warns as in PyTorch. The pair (n, 1) and (n,) is always an error.
     """
-    a, b = input._d.shape, target._d.shape
+    try:
+        a, b = input._d.shape, target._d.shape
+    except AttributeError:
+        raise need_tensors(loss, input, target) from None
     if a == b:
         return
     what = f"{loss}: input has shape {a} and target has shape {b}"

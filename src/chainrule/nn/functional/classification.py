@@ -6,7 +6,14 @@ import math
 
 from chainrule import tensors as ct
 from chainrule.core.errors import DTypeError, ShapeError, explain
-from chainrule.nn.functional._checks import check_reduction, concrete, legacy_reduction, match_shapes, reduced
+from chainrule.nn.functional._checks import (
+    check_reduction,
+    concrete,
+    legacy_reduction,
+    match_shapes,
+    need_tensors,
+    reduced,
+)
 from chainrule.tensors.namespace import TENSORS
 
 Tensor = ct.Tensor
@@ -41,6 +48,8 @@ def cross_entropy(
     reduction = legacy_reduction(size_average, reduce, reduction)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    if not (isinstance(input, Tensor) and isinstance(target, Tensor)):
+        raise need_tensors("cross_entropy", input, target)
     if target._d.dtype.kind == "f" and target._d.shape == input._d.shape:
         return _distribution_cross_entropy(input, target, weight, reduction, label_smoothing)
     rows, classes = _rows("cross_entropy", input, target)
@@ -72,6 +81,8 @@ def nll_loss(
     ``nll_loss(log_softmax(x, 1), y)``.
     """
     reduction = legacy_reduction(size_average, reduce, reduction)
+    if not (isinstance(input, Tensor) and isinstance(target, Tensor)):
+        raise need_tensors("nll_loss", input, target)
     rows, classes = _rows("nll_loss", input, target)
     losses, weights = _index_losses(rows, rows, classes, weight, ignore_index)
     return _weighted_reduce(losses, weights, target, reduction)
@@ -80,14 +91,14 @@ def nll_loss(
 def _rows(loss: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Input as (rows, C) and target as (rows,), after checking that they fit."""
     a, b = input._d.shape, target._d.shape
-    if target._d.dtype.kind == "f":
+    if target._d.dtype.kind in "fb":
         raise DTypeError(
             explain(
-                f"{loss}: the target is floating point",
+                f"{loss}: the target is {'floating point' if target._d.dtype.kind == 'f' else 'boolean'}",
                 expected="class indices, an integer tensor"
                 + (f", or label distributions of the input's shape {a}" if loss == "cross_entropy" else ""),
                 got=f"{target.dtype} of shape {b}",
-                fix="target.long() if the numbers are class indices",
+                fix="target.long(), if its values are class indices",
             )
         )
     if len(a) == 2 and b == a[:1]:

@@ -144,7 +144,7 @@ def cumprod(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
 
 
 def _nonempty(x: Tensor, axes: tuple[int, ...], name: str) -> None:
-    if any(x._d.shape[a] == 0 for a in axes):
+    if 0 in [x._d.shape[a] for a in axes]:
         raise IndexError(explain(f"{name} over an axis without elements has no value", got=f"shape {tuple(x._d.shape)}"))
 
 
