@@ -1,13 +1,15 @@
 """Pictures of clothes: a 784-32-10 network with sigmoid, once with plain SGD and once with Adam.
 
-Batches of 32. SGD with learning rate .001 has come to about 63 % after 10 epochs, Adam to about 85 % after 3: the same
-model, the same loss, and a step that is scaled by the recent size of each gradient entry. Needs the Fashion-MNIST files
-(about 31 MB): say where they are with --data-root or the setting CHAINRULE_DATA.
+Batches of 32. SGD with learning rate .001 has come to about 63 % after 10 epochs (single runs: 61 to 68 %, by where they
+start), Adam to about 85 % after 3: the same model, the same loss, and a step that is scaled by the recent size of each
+gradient entry. Needs the Fashion-MNIST files (about 31 MB): say where they are with --data-root or the setting
+CHAINRULE_DATA.
 """
 
 import argparse
 import os
 import time
+from statistics import median
 
 from _report import Report, Row, exit_code
 
@@ -67,17 +69,17 @@ def run(kind: str, root: str, seed: int, epochs: int | None, limit: int | None) 
     return accuracy(test_loader, model)
 
 
-def main(root: str, seeds: int = 1, epochs: int | None = None, limit: int | None = None, kinds=RUNS) -> list[Row]:
-    report = Report("Fashion-MNIST, 784-32-10 with sigmoid, batch 32")
+def main(root: str, seeds: int = 3, epochs: int | None = None, limit: int | None = None, kinds=RUNS) -> list[Row]:
+    report = Report(f"Fashion-MNIST, 784-32-10 with sigmoid, batch 32, median of {seeds} runs")
     for kind in kinds:
         _, full, expected, tolerance = RUNS[kind]
-        for seed in range(seeds):
-            reached = run(kind, root, seed, epochs, limit)
-            name = f"{kind}, {epochs or full} epochs, seed {seed}: test accuracy, %"
-            if epochs in (None, full) and limit is None:
-                report.equal(name, reached, expected, tolerance, digits=4)
-            else:
-                report.at_least(name + " (chance: 10)", reached, 10.0)
+        reached = [run(kind, root, seed, epochs, limit) for seed in range(seeds)]
+        print(f"{kind}: test accuracy {', '.join(f'{share:.2f} %' for share in reached)}")
+        name = f"{kind}, {epochs or full} epochs: test accuracy, %"
+        if epochs in (None, full) and limit is None:
+            report.equal(name, median(reached), expected, tolerance, digits=4)
+        else:
+            report.at_least(name + " (chance: 10)", median(reached), 10.0)
     return report.show()
 
 
@@ -87,7 +89,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data-root", default=where, help="folder that holds fashion-mnist/ (default: %(default)s)")
     parser.add_argument("--limit", type=int, help="use this many training images (default: all 60,000)")
     parser.add_argument("--epochs", type=int, help="default: 10 with SGD, 3 with Adam")
-    parser.add_argument("--seeds", type=int, default=1, help="runs with each optimizer (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs with each optimizer (default: %(default)s)")
     return parser.parse_args()
 
 

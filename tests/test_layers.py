@@ -42,6 +42,7 @@ ROOT_LAYER = 9
 
 # Imports between different packages of one layer: (importer, imported) and the reason.
 SAME_LAYER = {
+    ("autograd", "func"): "autograd.functional and the checks of gradients are made of function transforms",
     ("utils", "data"): "utils.data gives PyTorch's name to what lives in data",
     ("vision", "data"): "vision.datasets gives torchvision's name to what lives in data",
 }

@@ -30,7 +30,7 @@ from chainrule.tensors import (
     logaddexp, logical_and, logical_not, logical_or, logical_xor, logit, logspace, logsumexp, lt, manual_seed,
     masked_fill, masked_select, matmul, max, maximum, mean, median, meshgrid, min, minimum, mm, movedim, mul,
     multinomial, multiply, mv, nan_to_num, narrow, ne, neg, negative, nonzero, norm, normal, not_equal, numel,
-    one_hot, ones, ones_like, outer, pad, permute, positive, pow, prod, quantile, rad2deg, rand, rand_like,
+    one_hot, ones, ones_like, outer, pad, permute, polygamma, positive, pow, prod, quantile, rad2deg, rand, rand_like,
     randint, randn, randn_like, randperm, ravel, reciprocal, relu, remainder, repeat_interleave, reshape, roll,
     rot90, round, rsqrt, rsub, scalar_tensor, scatter, scatter_add, seed, select, set_printoptions,
     set_rng_state, sgn, sigmoid, sign, signbit, silu, sin, sinc, sinh, softmax, softplus, sort, split,

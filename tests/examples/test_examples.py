@@ -117,5 +117,5 @@ def test_baselines(data_root):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["SGD", "Adam"])
 def test_fashion_mnist(data_root, kind):
-    """Three seeds each."""
+    """The median of three seeds."""
     assert_all_within(importlib.import_module("fashion_mnist").main(str(data_root), seeds=3, kinds=(kind,)))

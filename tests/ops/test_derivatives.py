@@ -119,14 +119,12 @@ def test_second_order_both_ways_and_by_finite_differences(case):
 
 
 @pytest.mark.parametrize("kind", ["float32", "float16"])
-@pytest.mark.parametrize("case", CASES, ids=repr)
+@pytest.mark.parametrize("case", [c for c in CASES if "dtype" not in c.params], ids=repr)
 def test_gradients_have_the_dtype_of_their_input(case, kind):
-    if "dtype" in case.params:
-        pytest.skip("cast: its gradient has the input's dtype, tested in test_edges")
     arrays = [a.astype(kind) if a.dtype.kind == "f" else a for a in case.arrays()]
     xs = tensors([arrays[i] for i in case.varied], requires_grad=True)
     y = case.over(arrays)(*xs)
     assert y.dtype.name == kind
     if y.requires_grad:
-        (y * y).sum().backward()
+        (y * 0.5).sum().backward()
         assert {x.grad.dtype.name for x in xs} == {kind}

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from train._models import QUIET, Model, blobs, by_hand, loader, weights
 
 import chainrule as torch
 import chainrule.nn as nn
 import chainrule.train as pl
 from chainrule.train import MisconfigurationException
 from chainrule.utils.data import DataLoader
+from train._models import QUIET, Model, blobs, by_hand, loader, weights
 
 
 def fit(model=None, data=None, val=None, **options):
@@ -98,7 +98,9 @@ def test_a_stream_of_unknown_length():
 
     lasts = []
     callback = pl.callbacks.LambdaCallback(on_train_batch_end=lambda t, m, o, b, i: lasts.append(t.is_last_batch))
-    _, trainer = fit(data=DataLoader(Stream(), batch_size=20), accumulate_grad_batches=2, callbacks=callback, max_epochs=1)
+    _, trainer = fit(
+        data=DataLoader(Stream(), batch_size=20), accumulate_grad_batches=2, callbacks=callback, max_epochs=1
+    )
     assert trainer.global_step == 2
     assert lasts == [False, False, True]
 
@@ -276,7 +278,8 @@ def test_frozen_and_thawed():
     fit(model)
 
 
-# --- a loss that is not finite -----------------------------------------------------------------------------------------
+# --- a loss that is not finite
+# -----------------------------------------------------------------------------------------
 
 
 class Exploding(Model):
@@ -318,7 +321,8 @@ def test_going_on_regardless():
     assert fit(seeded(Exploding), terminate_on_nan=False)[1].global_step == 12
 
 
-# --- mistakes ------------------------------------------------------------------------------------------------------------
+# --- mistakes
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

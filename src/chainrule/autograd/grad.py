@@ -6,7 +6,7 @@ from typing import Any
 
 from chainrule.core.errors import GradError, explain
 from chainrule.tensors.apply import up_to_date
-from chainrule.tensors.backward import run
+from chainrule.tensors.backward import accumulate_into, run
 from chainrule.tensors.fastpath import TENSORS
 
 
@@ -85,8 +85,7 @@ def backward(
     ys = _several(tensors)
     retain = create_graph if retain_graph is None else retain_graph
     if inputs is not None:
-        for y, g in zip(ys, _seeds(grad_tensors, len(ys)), strict=True):
-            y.backward(g, retain or y is not ys[-1], create_graph, inputs)
+        accumulate_into(_several(inputs), ys, _seeds(grad_tensors, len(ys)), retain, create_graph)
         return
     run(ys, _seeds(grad_tensors, len(ys)), None, retain, create_graph, True)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from chainrule.cli.info import print_info
-from chainrule.cli.options import NonNegative, Positive, Share, Widths
+from chainrule.cli.options import NonNegative, Positive, Share, Whole, Widths
 from chainrule.cli.settings import ACTIVATIONS, DATASETS, OPTIMIZERS, RECIPES, SCHEDULES, Settings
 from chainrule.core.errors import did_you_mean
 
@@ -25,94 +25,71 @@ Examples:
 """
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="chainrule", message="chainrule %(version)s")
 def app() -> None:
     """Train networks, and look at the installation."""
 
 
-def _default(name: str) -> str:
-    """The default of a setting, and that of data sets which have their own."""
-    own = [f"{data}: {recipe[name]}" for data, recipe in RECIPES.items() if name in recipe]
-    standard = getattr(Settings, name)
-    text = ",".join(map(str, standard)) if isinstance(standard, tuple) else str(standard)
-    return "; ".join([text, *own])
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-@app.command(epilog=_EXAMPLES)
+def _option(flag: str, kind: Any, text: str, default: str | None = None, **more: Any) -> Callable[[Any], Any]:
+    """An option whose help ends in its default, and in those of data sets that have their own."""
+    name = flag.removeprefix("--").replace("-", "_")
+    if default is None:
+        own = [f"; {data}: {_text(recipe[name])}" for data, recipe in RECIPES.items() if name in recipe]
+        default = _text(getattr(Settings, name)) + "".join(own)
+    return click.option(flag, type=kind, help=f"{text}  [{default}]" if default else text, **more)
+
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@app.command(epilog=_EXAMPLES, short_help="Train a network on a data set.")
 @click.argument("dataset", metavar="DATASET")
-@click.option("--target", metavar="COLUMN", help="The column to predict, for a CSV file.")
-@click.option(
-    "--hidden", type=Widths(), show_default=_default("hidden"), help="Widths of the hidden layers; 'none' for no layer."
-)
-@click.option(
-    "--activation", type=click.Choice(list(ACTIVATIONS)), show_default=_default("activation"), help="Between layers."
-)
-@click.option(
-    "--dropout", type=Share(), show_default=_default("dropout"), help="Share of hidden values dropped in training."
-)
-@click.option(
-    "--label-smoothing",
-    type=Share(),
-    show_default=_default("label_smoothing"),
-    help="Share of each label spread over all classes.",
-)
-@click.option(
-    "--optimizer", type=click.Choice(list(OPTIMIZERS)), show_default=_default("optimizer"), help="The optimizer."
-)
-@click.option("--lr", type=Positive(), show_default=_default("lr"), help="Learning rate.")
-@click.option("--momentum", type=Share(), show_default=_default("momentum"), help="For sgd and rmsprop.")
-@click.option(
+@_option("--target", str, "Of a CSV file: the column to predict.", "", metavar="COLUMN")
+@_option("--hidden", Widths(), "Widths of the hidden layers, or 'none'.")
+@_option("--activation", click.Choice(list(ACTIVATIONS)), f"One of {', '.join(ACTIVATIONS)}.", metavar="NAME")
+@_option("--dropout", Share(), "Share of the hidden values dropped in training.")
+@_option("--label-smoothing", Share(), "Share of each label spread over all classes.")
+@_option("--optimizer", click.Choice(list(OPTIMIZERS)), f"One of {', '.join(OPTIMIZERS)}.", metavar="NAME")
+@_option("--lr", Positive(), "Learning rate.")
+@_option("--momentum", Share(), "Of sgd and rmsprop.")
+@_option(
     "--schedule",
-    type=click.Choice(SCHEDULES),
-    show_default=_default("schedule"),
-    help="Of the learning rate; cosine falls to 0.",
+    click.Choice(SCHEDULES),
+    "Of the learning rate: constant, or cosine, which falls to 0.",
+    metavar="NAME",
 )
-@click.option(
-    "--weight-decay", type=NonNegative(), show_default=_default("weight_decay"), help="L2 penalty (adamw: decoupled)."
-)
-@click.option("--clip-norm", type=Positive(), help="Clip gradients to this norm.  [default: no clipping]")
-@click.option(
-    "--batch-size", type=click.IntRange(min=1), show_default=_default("batch_size"), help="Examples per step."
-)
-@click.option(
-    "--epochs", type=click.IntRange(min=1), show_default=_default("epochs"), help="Passes over the training examples."
-)
-@click.option(
+@_option("--weight-decay", NonNegative(), "Factor of the L2 penalty; decoupled for adamw.")
+@_option("--clip-norm", Positive(), "Scale gradients down to this norm.", "no clipping")
+@_option("--batch-size", Whole(), "Examples per step.")
+@_option("--epochs", Whole(), "Passes over the training examples.")
+@_option(
     "--early-stopping",
-    type=click.IntRange(min=1),
+    Whole(),
+    "Hold out a tenth of the training examples, stop once the loss on them has not improved for so "
+    "many epochs, and keep "
+    "the best weights.",
+    "off",
     metavar="PATIENCE",
-    help="Hold out a tenth of the training examples, stop when the loss on them has not improved for so "
-    "many epochs, keep the best weights.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**32 - 1),
-    show_default=_default("seed"),
-    help="Same seed, same weights, bit by bit.",
-)
-@click.option(
-    "--threads", type=click.IntRange(min=1), show_default=_default("threads"), help="Threads for matrix products."
-)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Train on the first N examples only.")
-@click.option(
-    "--data-root",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The folder of the data sets.  [default: CHAINRULE_DATA, or a cache folder]",
-)
-@click.option("--download/--no-download", default=True, show_default=True, help="Fetch a data set that is not there.")
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    show_default=_default("out"),
-    help="Where a folder for this run is made.",
-)
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but the folder with the results, and errors.")
+@_option("--seed", Whole(0, 2**32 - 1), "The same seed gives the same weights, bit by bit.")
+@_option("--threads", Whole(1, 4096), "Threads for matrix products; more help with large batches.")
+@_option("--limit", Whole(), "Train on the first N examples only.", "all")
+@_option("--data-root", _FOLDER, "The folder of the data sets.", "CHAINRULE_DATA, or a cache folder")
+@click.option("--download/--no-download", default=True, help="Fetch a data set that is not there.  [download]")
+@_option("--out", _FOLDER, "Where the folder of this run is made.")
+@click.option("--quiet", "-q", is_flag=True, help="Print only the folder with the results, and errors.")
 def fit(dataset: str, **options: Any) -> None:
     """Train a network on DATASET: digits, mnist, fashion-mnist, or the path of a CSV file.
 
     Shows loss and accuracy while it trains, a confusion matrix at the end, and saves weights, metrics, settings and a
-    figure of the curves.
+    figure of the curves. Defaults stand in brackets.
     """
     name = _dataset(dataset, options["target"])
     given = {key: value for key, value in options.items() if value is not None}

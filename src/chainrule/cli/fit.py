@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from rich.console import Console
 
 from chainrule import data, nn, optim
@@ -160,7 +161,7 @@ def blas_threads(count: int) -> contextlib.AbstractContextManager[Any]:
 def _load(settings: Settings) -> datasets.Bundle:
     try:
         bundle = datasets.load(settings)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
         raise click.ClickException(str(error)) from error
     if settings.early_stopping and len(bundle.train) < 2:
         raise click.ClickException("--early-stopping holds out a tenth of the training examples, and there is only one")
@@ -210,7 +211,7 @@ def evaluate(module: nn.Module, examples: datasets.Examples, classes: int) -> Sc
     loss, accuracy = MeanMetric(), Accuracy(task="multiclass", num_classes=classes)
     confusion = ConfusionMatrix(task="multiclass", num_classes=classes)
     module.eval()
-    with no_grad():
+    with no_grad(), np.errstate(all="ignore"):
         for x, y in _loader(examples):
             logits = module(x)
             loss.update(nn.functional.cross_entropy(logits, y), weight=len(y))

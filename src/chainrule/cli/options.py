@@ -57,6 +57,25 @@ class Share(_Number):
         return 0 <= number < 1
 
 
+class Whole(click.ParamType):
+    """A whole number from ``lowest`` to ``highest``."""
+
+    name = "n"
+
+    def __init__(self, lowest: int = 1, highest: int = 2**31 - 1) -> None:
+        self.lowest, self.highest = lowest, highest
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; fails with a sentence otherwise."""
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number", param, ctx)
+        if not self.lowest <= number <= self.highest:
+            self.fail(f"{value} is out of range: give {self.lowest} to {self.highest:,}", param, ctx)
+        return number
+
+
 class Widths(click.ParamType):
     """Widths of layers, separated by commas: ``128,128``; ``none`` for no layer."""
 

@@ -25,6 +25,7 @@ SCHEDULES = ("constant", "cosine")
 # falling learning rate count there; the values are those of the best cross-validated accuracy on its training images.
 RECIPES: dict[str, dict[str, Any]] = {
     "digits": {
+        "hidden": (256, 256),
         "epochs": 30,
         "lr": 0.01,
         "batch_size": 64,

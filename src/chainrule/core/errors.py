@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import linecache
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import CodeType, FrameType
 
-_PACKAGE = str(Path(__file__).resolve().parent.parent) + "/"
+_PACKAGE = str(Path(__file__).parent.parent) + os.sep  # spelled as code objects spell it: links are not followed
 _inside: dict[str, bool] = {}
 
 

@@ -53,7 +53,7 @@ class Interpreter:
         self.outer_grad = True
         self.alive = False
         self._token: Token[State] | None = None
-        self._born: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._born: dict[int, weakref.ref[Any]] = {}
 
     def __enter__(self) -> Any:
         state = get_state()
@@ -75,13 +75,14 @@ class Interpreter:
 
     def born(self, tensor: Any) -> None:
         """A tensor was made from data inside: this level may write traced values into it."""
-        self._born.add(tensor)
+        self._born[id(tensor)] = weakref.ref(tensor)
         if self.outer is not None:
             self.outer.born(tensor)
 
     def bore(self, tensor: Any) -> bool:
         """Whether a tensor was made inside this level."""
-        return tensor in self._born
+        found = self._born.get(id(tensor))
+        return found is not None and found() is tensor
 
     def rebind(self, tensor: Any, value: Any) -> None:
         """Give a tensor another value; levels that watch keep the user's tensors as they are and note it."""
@@ -91,12 +92,34 @@ class Interpreter:
         """A Python number that may change between runs (a learning rate): its value, or an input under capture."""
         return read() if self.outer is None else self.outer.scalar(read)
 
-    def guard_grad_write(self, leaf: Any, g: Any = None) -> None:
-        """Called before ``.grad`` of a tensor from outside is written with ``g``; only capture allows it."""
-        raise TracerError(
-            f"{self.what}: backward() would store a traced gradient in a tensor from outside; "
-            "use chainrule.autograd.grad(...) or chainrule.func.grad(...) inside the transform instead"
-        )
+    def read_grad(self, leaf: Any, tensor: Any = None) -> Any:
+        """``.grad`` of a leaf (and the tensor it belongs to, if known) as this level sees it."""
+        return leaf.grad if leaf.level is self or self.outer is None else self.outer.read_grad(leaf, tensor)
+
+    def write_grad(self, leaf: Any, value: Any, tensor: Any = None) -> None:
+        """Set ``.grad`` of a leaf; of a tensor from outside only capture allows it, which notes it."""
+        if leaf.level is not self:
+            raise TracerError(
+                f"{self.what}: backward() would store a traced gradient in a tensor from outside; "
+                "use chainrule.autograd.grad(...) or chainrule.func.grad(...) inside the transform instead"
+            )
+        leaf.grad = value
+
+    def keeps(self, tensor: Any) -> bool:
+        """Whether a level that watches holds the current value of a tensor (or of a view's root) in place of its own."""
+        return self.outer is not None and self.outer.keeps(tensor)
+
+    def payload(self, tensor: Any) -> Any:
+        """What may be saved of a tensor for later: its payload, or the value that a level that watches holds for it."""
+        return tensor._d if self.outer is None else self.outer.payload(tensor)
+
+    def guard_number(self, tensor: Any) -> None:
+        """Called before the numbers of a tensor are read; levels that watch refuse those that may change."""
+        if self.outer is not None:
+            self.outer.guard_number(tensor)
+
+    def guard_write(self, base: Any, tracked: bool) -> None:
+        """Called on the accepting level before ``base`` is written; ``tracked``: the new value would have history."""
 
     def lift(self, tensor: Any) -> Any:
         """``tensor`` as a constant of this level."""
@@ -120,7 +143,8 @@ class Interpreter:
         try:
             if not mine:
                 out = apply(op, xs, params)
-                self._born.update(out if isinstance(out, tuple) else (out,))
+                for t in out if isinstance(out, tuple) else (out,):
+                    self._born[id(t)] = weakref.ref(t)
                 return out, False
             return self.rule(op, xs, payloads, params), True
         finally:

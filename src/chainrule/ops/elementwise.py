@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.core.errors import DTypeError, explain
 from chainrule.ir.op import elementwise
 from chainrule.ops.samples import away, between, binary, booleans, real, sample, unary, unary_between
 
@@ -86,17 +87,32 @@ pow = elementwise(
     doc="x ** y", samples=(*binary(_positive, real), sample(_positive(3), _whole(3))),
     special=[((0.0, 0.0), 1.0), ((math.nan, 0.0), 1.0), ((2.0, math.inf), math.inf), ((-8.0, 1 / 3), math.nan)],
 )  # fmt: skip
+def _checked(divide: Callable[..., Any]) -> Callable[..., Any]:
+    """Division that has no value for booleans, nor for an integer by zero: errors, where NumPy gives int8 and 0."""
+
+    def kernel(x: Any, y: Any) -> Any:
+        if x.dtype.kind == "b":
+            raise DTypeError(explain("booleans have no division with a remainder", fix="convert with .long() first"))
+        if x.dtype.kind != "f" and not np.all(y):
+            raise ZeroDivisionError(
+                explain("an integer was divided by zero", fix="convert to floating point first, or mask the zeros")
+            )
+        return divide(x, y)
+
+    return kernel
+
+
 # The remainder has the sign of the divisor (Python's %); its jumps have measure zero.
 remainder = elementwise(
-    "remainder", np.remainder, lambda m, g, z, x, y: g, lambda m, g, z, x, y: -g * m.floor(x / y),
-    doc="x - floor(x / y) y", samples=(sample(between(0.1, 0.8, 3, 4), between(0.9, 1.5, 4)),),
+    "remainder", _checked(np.remainder), lambda m, g, z, x, y: g, lambda m, g, z, x, y: -g * m.floor(x / y),
+    doc="x - floor(x / y) y", samples=(sample(between(0.1, 0.8, 3, 4), between(0.9, 1.5, 4)), sample(_nonzero(4), _nonzero(3, 1))),
 )  # fmt: skip
 fmod = elementwise(
-    "fmod", np.fmod, lambda m, g, z, x, y: g, lambda m, g, z, x, y: -g * m.trunc(x / y),
-    doc="x - trunc(x / y) y", samples=(sample(between(0.1, 0.8, 3, 4), between(0.9, 1.5, 4)),),
+    "fmod", _checked(np.fmod), lambda m, g, z, x, y: g, lambda m, g, z, x, y: -g * m.trunc(x / y),
+    doc="x - trunc(x / y) y", samples=(sample(between(0.1, 0.8, 3, 4), between(0.9, 1.5, 4)), sample(_nonzero(4), _nonzero(3, 1))),
 )  # fmt: skip
 floor_divide = elementwise(
-    "floor_divide", np.floor_divide, doc="floor(x / y)", arity=2, samples=binary(real, _nonzero)
+    "floor_divide", _checked(np.floor_divide), doc="floor(x / y)", arity=2, samples=binary(real, _nonzero)
 )
 reciprocal = elementwise(
     "reciprocal", lambda x: 1 / x, lambda m, g, y, x: -g * (y * y), doc="1 / x", promotes="float",
@@ -229,8 +245,7 @@ relu = elementwise(
 
 
 def _sigmoid(x: Any) -> Any:
-    with np.errstate(over="ignore"):  # exp(-x) may be infinite: then the value is 0
-        return 1 / (1 + np.exp(-x))
+    return 1 / (1 + np.exp(-x))
 
 
 sigmoid = elementwise(

@@ -13,16 +13,19 @@ from chainrule.ops.samples import Maker, integers, real, sample
 from chainrule.ops.structural import all_batched
 
 
-def check_bounds(index: Any, size: int, what: str) -> None:
-    """Raise ``IndexError`` if an entry lies outside ``[-size, size)``; nothing is read there."""
+def check_bounds(index: Any, size: int, what: str, negative: bool = True) -> None:
+    """Raise ``IndexError`` if an entry lies outside ``[-size, size)`` (``[0, size)`` without ``negative``)."""
     a = np.asarray(index)
-    if a.size and (a.min() < -size or a.max() >= size):
-        bad = int(a.max() if a.max() >= size else a.min())
+    if not a.size or (a.dtype == np.int64 and np.maximum.reduce(a.view(np.uint64), None) < size):
+        return  # one look tells the usual case: a negative number is a huge unsigned one
+    low, high = int(a.min()), int(a.max())
+    least = -size if negative else 0
+    if low < least or high >= size:
         raise IndexError(
             explain(
-                f"{what}: index {bad} is out of range for an axis of size {size}",
-                expected=f"values from {-size} to {size - 1}",
-                got=f"values from {int(a.min())} to {int(a.max())}",
+                f"{what}: index {high if high >= size else low} is out of range for an axis of size {size}",
+                expected=f"values from {least} to {size - 1}",
+                got=f"values from {low} to {high}",
                 fix="check the labels or indices, and that the axis is the one you mean",
             )
         )
@@ -107,7 +110,7 @@ take_add = multilinear(
 
 # ---- one index per element along one axis (shapes equal but along that axis)
 def _gather(x: Any, index: Any, axis: int) -> Any:
-    check_bounds(index, x.shape[axis], "gather")
+    check_bounds(index, x.shape[axis], "gather", negative=False)
     return np.take_along_axis(x, index, axis)
 
 
@@ -118,14 +121,14 @@ def _places(index: Any, axis: int) -> tuple[Any, ...]:
 
 
 def _scatter_add(x: Any, index: Any, v: Any, axis: int) -> Any:
-    check_bounds(index, x.shape[axis], "scatter_add")
+    check_bounds(index, x.shape[axis], "scatter_add", negative=False)
     out = np.array(x)
     np.add.at(out, _places(index, axis), v)
     return out
 
 
 def _scatter(x: Any, index: Any, v: Any, axis: int) -> Any:
-    check_bounds(index, x.shape[axis], "scatter")
+    check_bounds(index, x.shape[axis], "scatter", negative=False)
     out = np.array(x)
     out[_places(index, axis)] = v
     return out
@@ -214,7 +217,7 @@ ravel_index = multilinear(
 
 
 def _one_hot(index: Any, classes: int) -> Any:
-    check_bounds(index, classes, "one_hot")
+    check_bounds(index, classes, "one_hot", negative=False)
     return (np.asarray(index)[..., None] == np.arange(classes)).astype(np.int64)
 
 

@@ -5,6 +5,7 @@ With z = x - max x: log softmax(x)_i = z_i - ln sum_j exp z_j, so logits of any 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,33 +80,45 @@ class LogSoftmax(_AlongAxis):
 
 
 class SoftmaxNLL(General):
-    """Per row, ``-log softmax(x)[target]`` for x (n, k) and integer targets (n,).
+    """Per row, ``-log softmax(x)[target]`` for x (n, k) and integer targets (n,); with ``mean`` the mean over rows.
 
-    The gradient in x is softmax(x) - onehot(target), times g (Bridle, 1990). The eager forward keeps the softmax.
+    The gradient in x is softmax(x) - onehot(target), times g (Bridle, 1990). The eager forward keeps the softmax. The
+    mean is part of the op because at small sizes a second op costs as much as the loss.
     """
 
     name = "softmax_nll"
     arity = 2
     differentiable = (True, False)
+    params = ("mean",)
     residual = True
-    doc = "-x_t + ln sum_j exp(x_j), per row"
-    samples = (sample(real(3, 4), integers(0, 4, 3)),)
-    reference = staticmethod(lambda x, t: np.log(np.exp(x).sum(1)) - x[np.arange(len(t)), t])
+    doc = "-x_t + ln sum_j exp(x_j), per row or averaged"
+    samples = (
+        sample(real(3, 4), integers(0, 4, 3), mean=False),
+        sample(real(3, 4), integers(0, 4, 3), mean=True),
+    )
 
     @staticmethod
-    def kernel(x: Any, target: Any) -> Any:
+    def reference(x: Any, t: Any, mean: bool) -> Any:
+        """Without the shift."""
+        losses = np.log(np.exp(x).sum(1)) - x[np.arange(len(t)), t]
+        return losses.mean() if mean else losses
+
+    @staticmethod
+    def kernel(x: Any, target: Any, mean: bool) -> Any:
         """Losses, and the softmax as residual."""
         n, k = x.shape
-        check_bounds(target, k, "cross-entropy")
+        check_bounds(target, k, "cross-entropy", negative=False)
         z = x - np.maximum.reduce(x, 1, keepdims=True)
         picked = z[np.arange(n), target]
         np.exp(z, out=z)
         total = np.add.reduce(z, 1, keepdims=True)
         z /= total
-        return np.log(total[:, 0]) - picked, z
+        losses = np.log(total[:, 0])
+        losses -= picked
+        return (np.add.reduce(losses) / (n or math.nan) if mean else losses), z
 
     def infer(self, *avals: Aval, **params: Any) -> Aval:
-        """(n,)."""
+        """(n,), or a scalar."""
         x, target = avals
         if len(x.shape) != 2 or target.shape != x.shape[:1]:
             raise ShapeError(
@@ -115,30 +128,35 @@ class SoftmaxNLL(General):
                     got=f"{x.shape} and {target.shape}",
                 )
             )
-        return Aval(x.shape[:1], x.dtype)
+        return Aval(() if params["mean"] else x.shape[:1], x.dtype)
 
     def vjp(self, m: Any, g: Any, y: Any, r: Any, needs: Sequence[bool], *xs: Any, **params: Any) -> tuple[Any, ...]:
-        """g (softmax - onehot)."""
+        """g (softmax - onehot), shared by the rows of a mean."""
         x, target = xs
         n, k = x.shape
+        if params["mean"]:
+            g = g / (n or math.nan)
         if r is not None:
-            d = r * g[:, None]
+            d = r * (g if params["mean"] else g[:, None])
             d[np.arange(n), target] -= g
             return d, None
-        column = m.reshape(g, (n, 1))
+        column = g if params["mean"] else m.reshape(g, (n, 1))
         return m.softmax(x, 1) * column - m.cast(m.one_hot(target, k), x.dtype) * column, None
 
     def jvp(self, m: Any, ts: Sequence[Any], y: Any, *xs: Any, **params: Any) -> Any:
         """sum (softmax - onehot) t."""
         x, target = xs
         d = m.softmax(x, 1) - m.cast(m.one_hot(target, x.shape[1]), x.dtype)
-        return m.sum(d * ts[0], (1,), False)
+        rows = m.sum(d * ts[0], (1,), False)
+        return m.mean(rows, (0,), False) if params["mean"] else rows
 
     def batch(self, m: Any, size: int, xs: Sequence[Any], batched: Sequence[bool], **params: Any) -> Any:
         """Rows of all members of the batch, one after another."""
         x, target = (v if b else m.expand_front(v, size) for v, b in zip(xs, batched, strict=True))
         n, k = x.shape[1:]
-        return m.reshape(m.softmax_nll(m.reshape(x, (size * n, k)), m.reshape(target, (size * n,))), (size, n))
+        rows = m.softmax_nll(m.reshape(x, (size * n, k)), m.reshape(target, (size * n,)), False)
+        rows = m.reshape(rows, (size, n))
+        return m.mean(rows, (1,), False) if params["mean"] else rows
 
 
 softmax = register(Softmax())

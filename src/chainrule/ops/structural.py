@@ -39,8 +39,17 @@ def _batch_broadcast(m: Any, size: int, xs: Any, batched: Any, shape: Shape) -> 
     return m.broadcast_to(m.reshape(x, (size, *ones, *x.shape[1:])), (size, *shape))
 
 
+def _broadcast_to(x: Any, shape: Shape) -> Any:
+    """A read-only view. One element is spread with strides of zero, several times quicker than NumPy's function."""
+    if type(x) is not np.ndarray or x.size != 1 or x.ndim > len(shape):
+        return np.broadcast_to(x, shape)
+    out: Any = np.ndarray(shape, x.dtype, x, 0, (0,) * len(shape))
+    out.flags.writeable = False
+    return out
+
+
 broadcast_to = multilinear(
-    "broadcast_to", lambda x, shape: np.broadcast_to(x, shape),
+    "broadcast_to", _broadcast_to,
     lambda m, g, avals, x, shape: m.unbroadcast(g, avals[0].shape),
     params=("shape",), infer=lambda a, shape: Aval(shape, a.dtype), batch=_batch_broadcast, is_view=True,
     doc="x repeated along axes of size 1 and new first axes",

@@ -70,6 +70,12 @@ def _install(op: Op) -> Back:
         back = lambda n, g: n.params["seeds"]  # noqa: E731
     elif isinstance(op, Elementwise):
         back = _back_elementwise(op)
+    elif isinstance(op, General):
+        vjp = op.vjp
+        back = lambda n, g: vjp(NUMPY, g, n.y, n.r, [e is not None for e in n.edges or ()], *n.xs, **n.params)  # noqa: E731
+    elif isinstance(op, Multilinear) and op.arity == 1:
+        transpose: Any = op.transposes[0]
+        back = lambda n, g: (transpose(NUMPY, g, n.avals, None, **n.params),)  # noqa: E731
     else:
         back = lambda n, g: cotangents(n, g, NUMPY, n.xs, n.y, n.r)  # noqa: E731
     op.back = back
@@ -162,7 +168,7 @@ def backward_raw(start: Any, g: Any, retain: bool, accumulate: Accumulate | None
     owned: set[Any] = set()
     ready = [start]
     now = CLOCK.now
-    special = bool(HOOKS) or want is not None
+    special = bool(HOOKS.data) or want is not None
     watch = WATCHING.get()
     ndarray, add = np.ndarray, np.add
     while ready:
@@ -239,7 +245,7 @@ def _skip(
 
 
 def _deliver(leaf: Any, g: Any, fresh: bool, accumulate: Accumulate | None, want: dict[Any, Any] | None) -> None:
-    if HOOKS:
+    if HOOKS.data:
         new = run(leaf, g)
         fresh = fresh and leaf not in HOOKS  # a hook may have kept what it saw
         g = new

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from chainrule.core.errors import describe_place
-from chainrule.ir.op import Aval, Elementwise, Op, saved_for
+from chainrule.ir.op import Aval, Elementwise, Multilinear, Op, saved_for
 from chainrule.tape.clock import CLOCK, Place
 
 
@@ -35,7 +35,7 @@ class Node:
         edges: where the cotangent of each input goes; None after the graph was freed.
         xs: the saved inputs (None where not needed).
         y, r: the saved output (a tuple for an op with several results) and residual, or None.
-        avals: shapes (elementwise) or shapes and dtypes of the inputs; None if all have the output's shape.
+        avals: shapes (elementwise) or shapes and dtypes (multilinear) of the inputs; None if no rule asks for them.
         clock: the time at which it was made, see NOTE [mutation clock].
         place: the user's line.
     """
@@ -131,9 +131,10 @@ def record(
     n.xs = tuple([d if k else None for d, k in zip(payloads, keep, strict=True)])
     n.y = out if keep_out else None
     n.r = residual
+    n.avals = None
     if isinstance(op, Elementwise):
         n.avals = tuple([d.shape for d in payloads])
-    else:
+    elif isinstance(op, Multilinear):
         n.avals = tuple([Aval(d.shape, d.dtype) for d in payloads])
     return n
 

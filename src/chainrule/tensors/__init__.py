@@ -15,7 +15,7 @@ from chainrule.tensors.functions.pointwise import (
     fmod, frac, ge, gelu, greater, greater_equal, gt, heaviside, hypot, isclose, isfinite, isin, isinf, isnan,
     le, lerp, less, less_equal, lgamma, log, log10, log1p, log2, logaddexp, logical_and, logical_not,
     logical_or, logical_xor, logit, lt, maximum, minimum, mul, multiply, nan_to_num, ne, neg, negative,
-    not_equal, positive, pow, rad2deg, reciprocal, relu, remainder, round, rsqrt, rsub, sgn, sigmoid, sign,
+    not_equal, polygamma, positive, pow, rad2deg, reciprocal, relu, remainder, round, rsqrt, rsub, sgn, sigmoid, sign,
     signbit, silu, sin, sinc, sinh, softplus, sqrt, square, sub, subtract, tan, tanh, true_divide, trunc, where,
     xlogy,
 )  # fmt: skip
@@ -66,7 +66,7 @@ __all__ = [
     "lt", "manual_seed", "masked_fill", "masked_select", "matmul", "max", "maximum", "mean", "median",
     "meshgrid", "min", "minimum", "mm", "movedim", "mul", "multinomial", "multiply", "mv", "nan_to_num",
     "narrow", "ne", "neg", "negative", "nonzero", "norm", "normal", "not_equal", "numel", "one_hot", "ones",
-    "ones_like", "outer", "pad", "permute", "positive", "pow", "prod", "quantile", "rad2deg", "rand",
+    "ones_like", "outer", "pad", "permute", "polygamma", "positive", "pow", "prod", "quantile", "rad2deg", "rand",
     "rand_like", "randint", "randn", "randn_like", "randperm", "ravel", "reciprocal", "relu", "remainder",
     "repeat_interleave", "reshape", "roll", "rot90", "round", "rsqrt", "rsub", "scalar_tensor", "scatter",
     "scatter_add", "seed", "select", "set_printoptions", "set_rng_state", "sgn", "sigmoid", "sign", "signbit",

@@ -24,10 +24,12 @@ def look(parent: Tensor, lens: Lens) -> Tensor:
 
 
 def up_to_date(t: Tensor) -> Tensor:
-    """``t`` itself, after looking again if the base of a view was written."""
+    """``t`` itself, after looking again if the base of a view was written; a capture looks for itself."""
     v = t._view
     if v is not None and v.stale:
-        refresh(t, look)
+        interpreter = get_state().interpreter
+        if interpreter is None or not interpreter.keeps(t):
+            refresh(t, look)
     return t
 
 
@@ -44,10 +46,10 @@ def apply(op: Op, xs: tuple[Tensor, ...], params: dict[str, Any]) -> Any:
     for x in xs:
         v = x._view
         if v is not None and v.stale:
-            refresh(x, look)
-    payloads = tuple([x._d for x in xs])
+            up_to_date(x)
     residual = None
     if interpreter is None:
+        payloads = tuple([x._d for x in xs])
         value, residual = _compute(op, payloads, params)
         out: Any = wrap(value) if op.outputs == 1 else tuple([wrap(v) for v in value])
     else:
@@ -57,6 +59,8 @@ def apply(op: Op, xs: tuple[Tensor, ...], params: dict[str, Any]) -> Any:
     if grad:
         for x in xs:
             if x._node is not None:
+                if interpreter is not None:
+                    payloads = tuple([interpreter.payload(x) for x in xs])
                 _record(op, xs, payloads, out, residual, params)
                 break
     return out

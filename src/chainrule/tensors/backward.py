@@ -15,6 +15,7 @@ from chainrule.tape.engine import Level, backward_raw, backward_traced
 from chainrule.tape.node import Leaf, roots
 from chainrule.tensors.apply import constant, up_to_date
 from chainrule.tensors.fastpath import TENSORS
+from chainrule.tensors.inplace import write
 from chainrule.tensors.namespace import cast
 from chainrule.tensors.tensor import Tensor, wrap
 
@@ -26,7 +27,7 @@ def _accumulate_raw(leaf: Leaf, g: Any, fresh: bool) -> None:
     held = leaf.grad
     if held is None:
         leaf.grad = wrap(g if fresh and type(g) is np.ndarray else np.array(g))
-    elif held._node is None and type(held._d) is np.ndarray and held._d.dtype == g.dtype:
+    elif held._node is None and type(held._d) is np.ndarray and held._d.dtype == g.dtype and held._d.flags.writeable:
         np.add(held._d, g, out=held._d)
         stamp(held._d, _NOWHERE)
     else:
@@ -42,14 +43,27 @@ _NOWHERE = (_backward_line.__code__, 0)
 
 def _accumulate_traced(leaf: Leaf, g: Any, fresh: bool) -> None:
     interpreter, grad = get_state()
-    if interpreter is not None and leaf.level is not interpreter:
-        interpreter.guard_grad_write(leaf, g)
-    g = g if grad else wrap(g._d)
-    held = leaf.grad
-    if held is None:
-        leaf.grad = g if isinstance(g._d, Tracer) or grad else wrap(np.array(g._d))
+    g = g if grad else _cut(g)
+    held = leaf.grad if interpreter is None else interpreter.read_grad(leaf)
+    if held is not None:
+        if interpreter is not None and interpreter.watches and not grad and held._node is None:
+            write(held, held + g)  # in place, as the raw pass does
+            return
+        new = held + g
+    elif isinstance(g._d, Tracer):
+        new = wrap(g._d, g._node)  # traced values never change: a shell of its own is enough
     else:
-        leaf.grad = held + g
+        new = TENSORS.copy(g) if grad else wrap(np.array(g._d))
+    if interpreter is None:
+        leaf.grad = new
+    else:
+        interpreter.write_grad(leaf, new)
+
+
+def _cut(g: Tensor) -> Tensor:
+    """The value of ``g`` now, without its history."""
+    interpreter = get_state().interpreter
+    return wrap(g._d if interpreter is None else interpreter.payload(g))
 
 
 def _seed(y: Tensor, g: Any) -> Tensor:
@@ -63,6 +77,8 @@ def _seed(y: Tensor, g: Any) -> Tensor:
                     fix="reduce it first, for example with .sum() or .mean(), or pass gradient= of that shape",
                 )
             )
+        if get_state().interpreter is None:
+            return wrap(np.ones(y._d.shape, y._d.dtype))
         out: Tensor = TENSORS.full(tuple(y._d.shape), 1, y._d.dtype)
         return out
     if not isinstance(g, Tensor):
@@ -105,7 +121,7 @@ def run(
             )
         cotangents.append(_seed(y, seed))
     if create or interpreter is not None or any(isinstance(g._d, Tracer) for g in cotangents):
-        given = tuple(g if create else wrap(g._d) for g in cotangents)
+        given = tuple(g if create else _cut(g) for g in cotangents)
         start, seed = _start(outputs, given)
         token = set_state(make_state(interpreter, create))
         try:
@@ -125,7 +141,7 @@ def _start(outputs: Sequence[Tensor], seeds: tuple[Any, ...]) -> tuple[Any, Any]
     """Where a pass starts, and its cotangent: at the output itself, or at a node above all of them."""
     if len(outputs) == 1:
         return outputs[0]._node, seeds[0]
-    return roots(tuple(y._node for y in outputs), seeds), seeds[0]
+    return roots(tuple(y._node for y in outputs), seeds), None
 
 
 def backward(
@@ -151,12 +167,25 @@ def backward(
     if inputs is None:
         run((self,), (gradient,), None, retain, create_graph, True)
         return
-    targets = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    accumulate_into([inputs] if isinstance(inputs, Tensor) else list(inputs), (self,), (gradient,), retain, create_graph)
+
+
+def accumulate_into(
+    targets: list[Tensor], outputs: Sequence[Tensor], seeds: Sequence[Any], retain: bool, create: bool
+) -> None:
+    """Add the gradients of ``outputs`` to ``.grad`` of ``targets``, leaves or not, and of nothing else."""
+    for i, t in enumerate(targets):
+        if t._node is None:
+            raise GradError(
+                explain(
+                    f"backward(inputs=...): input {i} does not require a gradient",
+                    got=f"a tensor of shape {tuple(t._d.shape)}",
+                    fix="make it with requires_grad=True before the computation",
+                )
+            )
     want: dict[Any, Any] = {t._node: None for t in targets}
-    run((self,), (gradient,), want, retain, create_graph, False)
-    for t in targets:
-        g = want[t._node]
+    run(outputs, seeds, want, retain, create, False)
+    for node, t in {t._node: t for t in targets}.items():
+        g = want[node]
         if g is not None:
-            t.grad = g if t.grad is None else t.grad + g
-
-
+            t.grad = TENSORS.copy(g) if t.grad is None else t.grad + g

@@ -13,11 +13,11 @@ from sys import _getframe
 from typing import Any
 
 
-from numpy import ndarray
+from numpy import asarray, ndarray
 
 from chainrule.core.errors import _inside, user_place
 from chainrule.ir.interpreter import Tracer
-from chainrule.ir.op import REGISTRY, Aval, Elementwise, Op, saved_for
+from chainrule.ir.op import REGISTRY, Aval, Elementwise, Multilinear, Op, saved_for
 from chainrule.ir.state import get_state
 from chainrule.tape.clock import CLOCK
 from chainrule.tape.node import Node
@@ -157,7 +157,7 @@ def single(op: Op) -> Callable[..., Tensor]:
     """The fast path of an op with one input and static parameters: shapes, axes, reductions, softmax."""
     kernel, names = op.kernel, op.params
     ((keep,), keep_out) = saved_for(op, (True,))
-    differentiable = op.flows(0)
+    differentiable, linear = op.flows(0), isinstance(op, Multilinear)
 
     def fast(a: Tensor, *args: Any, **params: Any) -> Tensor:
         if args:
@@ -181,10 +181,68 @@ def single(op: Op) -> Callable[..., Tensor]:
             n.xs = (x if keep else None,)
             n.y = z if keep_out else None
             n.r = None
-            n.avals = (Aval(x.shape, x.dtype),)
+            n.avals = (Aval(x.shape, x.dtype),) if linear else None
             n.place = user_place(_getframe(1))
         else:
             o._node = None
+        return o
+
+    fast.__name__ = fast.__qualname__ = op.name
+    fast.__doc__ = op.doc
+    return fast
+
+
+def several(op: Op) -> Callable[..., Tensor]:
+    """The fast path of an op with a fixed number of inputs and one result: linear, cross-entropy, where, gather."""
+    kernel, names, arity, residual = op.kernel, op.params, op.arity, op.residual
+    assert arity is not None
+    flows = tuple([op.flows(i) for i in range(arity)])
+    linear = isinstance(op, Multilinear)
+    plans: dict[tuple[bool, ...], tuple[tuple[bool, ...], bool]] = {}
+
+    def fast(*args: Any, **params: Any) -> Tensor:
+        if len(args) > arity:
+            params.update(zip(names, args[arity:], strict=False))
+            args = args[:arity]
+        interpreter, grad = get_state()
+        if interpreter is not None:
+            return apply(op, args, params)  # type: ignore[no-any-return]
+        recorded = False
+        for a in args:
+            v = a._view
+            if v is not None and v.stale:
+                return apply(op, args, params)  # type: ignore[no-any-return]
+            if a._node is not None:
+                recorded = grad
+        ds = [a._d for a in args]
+        if Tracer in map(type, ds):
+            return apply(op, args, params)  # type: ignore[no-any-return]
+        r = None
+        if residual:
+            z, r = kernel(*ds, **params)
+        else:
+            z = kernel(*ds, **params)
+        o = _new(Tensor)
+        o._d = z
+        o._view = o._node = None
+        if recorded and z.dtype.kind == "f":
+            edges = tuple([a._node if f else None for a, f in zip(args, flows, strict=True)])
+            needed = tuple([e is not None for e in edges])
+            plan = plans.get(needed)
+            if plan is None:
+                plan = plans[needed] = saved_for(op, needed)
+            if True in needed:
+                keep, keep_out = plan
+                n = o._node = _new(Node)
+                n.op = op
+                n.params = params
+                n.clock = CLOCK.now
+                n.edges = edges
+                n.xs = tuple([d if k else None for d, k in zip(ds, keep, strict=True)])
+                n.y = z if keep_out else None
+                n.r = r
+                n.avals = tuple([Aval(d.shape, d.dtype) for d in ds]) if linear else None
+                n.place = user_place(_getframe(1))
         return o
 
     fast.__name__ = fast.__qualname__ = op.name
@@ -198,8 +256,8 @@ def view(op: Op) -> Callable[[Tensor, dict[str, Any]], Tensor]:
     differentiable = op.flows(0)
 
     def slow(a: Tensor, params: dict[str, Any]) -> Tensor:
-        if type(a._d) is not Tracer:
-            a.numpy_payload()
+        if type(a._d) is not Tracer and type(a._d) is not ndarray:
+            a._d = asarray(a._d)
         return attach(apply(op, (a,), params), a, op.name, params)
 
     def fast(a: Tensor, params: dict[str, Any]) -> Tensor:
@@ -258,6 +316,8 @@ def _install() -> None:
             setattr(TENSORS, op.name, binary(op, slow))
         elif op.arity == 1 and op.outputs == 1 and not isinstance(op, Elementwise):
             setattr(TENSORS, op.name, single(op))
+        elif op.arity and op.outputs == 1 and not isinstance(op, Elementwise):
+            setattr(TENSORS, op.name, several(op))
     add_shortcuts()
 
 

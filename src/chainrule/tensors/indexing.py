@@ -15,6 +15,7 @@ import numpy as np
 from chainrule.core.errors import TracerError, explain
 from chainrule.core.shapes import broadcast_shapes, inverse_permutation, normalize_axis, size_of
 from chainrule.ir.interpreter import Tracer
+from chainrule.ir.state import get_state
 from chainrule.tensors.apply import constant
 from chainrule.tensors.inplace import write
 from chainrule.tensors.fastpath import TENSORS as T
@@ -45,7 +46,9 @@ def _as_index(item: Any) -> Any:
                     "tensors used as indices must be integers or booleans", got=str(item.dtype), fix="convert with .long()"
                 )
             )
-        if not item._d.shape and kind != "b" and not isinstance(item._d, Tracer):
+        interpreter = get_state().interpreter
+        varies = isinstance(item._d, Tracer) or (interpreter is not None and interpreter.keeps(item))
+        if not item._d.shape and kind != "b" and not varies:
             return int(item._d)
         return item
     if isinstance(item, (np.ndarray, list, tuple, range)):

@@ -2,32 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from chainrule.core import dtypes
-from chainrule.core.errors import DTypeError, GradError, TracerError, explain, user_place
+from chainrule.core.errors import DTypeError, GradError, ShapeError, TracerError, explain, user_place
 from chainrule.ir.interpreter import Interpreter, Tracer
 from chainrule.ir.op import REGISTRY
 from chainrule.ir.state import get_state
-from chainrule.tape.clock import stamp
-from chainrule.tape.node import Leaf, record
+from chainrule.tape.clock import owner, stamp
+from chainrule.tape.node import Leaf, Node, record
 from chainrule.tensors.apply import up_to_date
 from chainrule.tensors.fastpath import TENSORS
 from chainrule.tensors.namespace import as_operand, cast
 from chainrule.tensors.tensor import Tensor, wrap
-from chainrule.tensors.views import root_of
+from chainrule.tensors.views import root_of, set_history
 
 
-def _check_leaf(t: Tensor, base: Tensor) -> None:
-    if type(base._node) is Leaf:
-        what = "a leaf" if t is base else "a view of a leaf"
-        raise GradError(
+def _check_history(t: Tensor) -> None:
+    """Raise if history forbids a write to ``t``: to a leaf, or through a view that was made without history."""
+    v = t
+    while True:
+        if type(v._node) is Leaf:
+            raise GradError(
+                explain(
+                    f"{'a leaf' if v is t else 'a view of a leaf'} that requires a gradient was written in place",
+                    fix="write under `with chainrule.no_grad():`, or write to a clone()",
+                )
+            )
+        lens = v._view
+        if lens is None or lens.parent is None or lens.name == "detach":
+            return
+        parent = lens.parent
+        if v._node is None and type(parent._node) is Node and v._d.dtype.kind == "f" and not lens.stale:
+            raise GradError(
+                explain(
+                    "a view that was made under no_grad was written with grad mode on: should its base know of it?",
+                    fix="make the view and write to it both under no_grad, or both outside",
+                )
+            )
+        v = parent
+
+
+def _check_shape(t: Tensor, value: Tensor) -> None:
+    have, want = tuple(value._d.shape), tuple(t._d.shape)
+    lead = len(want) - len(have)
+    if lead < 0 or any(d not in (1, want[lead + i]) for i, d in enumerate(have)):
+        raise ShapeError(
             explain(
-                f"{what} that requires a gradient was written in place",
-                fix="write under `with chainrule.no_grad():`, or write to a clone()",
+                "a value does not fit the place it is written to",
+                expected=f"shape {want}, or one that broadcasts to it",
+                got=f"shape {have}",
             )
         )
 
@@ -56,10 +83,11 @@ def write(t: Tensor, value: Tensor) -> Tensor:
     up_to_date(t)
     base = root_of(t)
     if grad:
-        _check_leaf(t, base)
+        _check_history(t)
     _check_category(t, value)
     new = cast(value, t._d.dtype)
     if new._d.shape != t._d.shape:
+        _check_shape(t, new)
         new = TENSORS.broadcast_to(new, tuple(t._d.shape))
     level = _accepting_level(interpreter, base, new)
     eager = level is None and not isinstance(base._d, Tracer)
@@ -74,9 +102,13 @@ def write(t: Tensor, value: Tensor) -> Tensor:
             )
         np.copyto(buffer, new._d, casting="unsafe")
         stamp(buffer)
-    elif type(new._d) is np.ndarray:  # a constant that replaces a traced value must not share the constant's memory
-        new = wrap(new._d.copy(), new._node)
-    _propagate(t, new, eager, grad and (new._node is not None or t._node is not None), level)
+    elif interpreter is not None and type(new._d) is np.ndarray:
+        held = interpreter.payload(new)  # a constant that replaces a traced value must not share the constant's memory
+        new = wrap(held.copy() if held is new._d else held, new._node)
+    track = grad and (new._node is not None or t._node is not None)
+    if level is not None:
+        level.guard_write(base, track)
+    _propagate(t, new, eager, track, level)
     return t
 
 
@@ -114,23 +146,29 @@ def _propagate(t: Tensor, new: Tensor, eager: bool, track: bool, level: Interpre
         elif eager:
             up, up_track = wrap(parent._d), track
             if track:
-                up._node = record(
-                    REGISTRY["put"], (parent._node, new._node), (parent._d, new._d), None, None,
-                    {"view": lens.view}, user_place(),
-                )  # fmt: skip
+                up._node = _put_node(parent, new, lens.view)
         else:
             up, up_track = TENSORS.put(parent, new, view=lens.view), track
         if track:
-            t._node = new._node
+            set_history(t, new._node)
         if not eager:
             _rebind(t, new, level)
         t, new, track = parent, up, up_track
     if track:
-        t._node = new._node
+        node = new._node
+        if eager and node is None:  # a constant over everything: it still requires a gradient, which is zero
+            node = _put_node(t, new, ("alias", ()))
+        set_history(t, node)
     if not eager:
         _rebind(t, new, level)
-    if t._view is not None:
+    if t._view is not None and (level is None or not level.keeps(t)):
         t._view.generation += 1
+
+
+def _put_node(base: Tensor, new: Tensor, view: Any) -> Node | None:
+    """The history of ``base`` after ``new`` was written through a view of it."""
+    edges, payloads = (base._node, new._node), (base._d, new._d)
+    return record(REGISTRY["put"], edges, payloads, None, None, {"view": view}, user_place())
 
 
 def _rebind(target: Tensor, value: Tensor, level: Interpreter | None) -> None:
@@ -138,6 +176,21 @@ def _rebind(target: Tensor, value: Tensor, level: Interpreter | None) -> None:
         level.rebind(target, value)
     else:
         target._d = value._d
+
+
+def _own_saved(new: Tensor, target: Tensor, inputs: Iterable[Any]) -> None:
+    """Give the nodes between ``inputs`` and ``new`` copies of what they saved from memory that ``target`` will lose."""
+    memory = owner(target._d)
+    seen = {x._node for x in inputs if isinstance(x, Tensor)}
+    stack = [new._node]
+    while stack:
+        n = stack.pop()
+        if type(n) is not Node or n in seen:
+            continue
+        seen.add(n)
+        if any(type(x) is np.ndarray and owner(x) is memory for x in n.xs):
+            n.xs = tuple([x.copy() if type(x) is np.ndarray and owner(x) is memory else x for x in n.xs])
+        stack.extend(n.edges or ())
 
 
 def in_place(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
@@ -153,6 +206,8 @@ def in_place(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor
                     got=f"shape {tuple(new._d.shape)}",
                 )
             )
+        if type(new._node) is Node and type(self._d) is np.ndarray:
+            _own_saved(new, self, (self, *args, *kwargs.values()))
         return write(self, new)
 
     method.__name__ = method.__qualname__ = name

@@ -57,8 +57,12 @@ def _converter(kind: dtypes.dtype) -> Callable[[Tensor], Tensor]:
 
 
 def _fill_(self: Tensor, value: Any) -> Tensor:
-    """Write a number everywhere."""
-    return copy_(self, value.detach() if isinstance(value, Tensor) else value)
+    """Write a number, or a tensor of zero dimensions, everywhere."""
+    if isinstance(value, Tensor) and value._d.shape:
+        raise RuntimeError(
+            explain("fill_ takes a number", got=f"a tensor of shape {tuple(value._d.shape)}", fix="use copy_ for tensors")
+        )
+    return copy_(self, value)
 
 
 def _zero_(self: Tensor) -> Tensor:
@@ -198,7 +202,7 @@ def _reshaping(name: str) -> Callable[..., Tensor]:
     def method(self: Tensor, *args: Any) -> Tensor:
         inplace.check_unshared(self, f"{name}_")
         out = getattr(self, name)(*args)
-        self._d, self._node = out._d, out._node
+        self._d, self._node, self._view = out._d, out._node, None
         return self
 
     method.__doc__ = f"In-place version of ``{name}``, for tensors that are no views and have none."

@@ -14,7 +14,7 @@ from chainrule.core.errors import explain
 from chainrule.core.shapes import Shape, flatten_sizes, size_of
 from chainrule.ir.op import REGISTRY
 from chainrule.ir.state import no_grad
-from chainrule.tensors.apply import apply
+from chainrule.tensors.apply import apply, constant
 from chainrule.tensors.inplace import write
 from chainrule.tensors.fastpath import TENSORS
 from chainrule.tensors.namespace import cast
@@ -32,9 +32,13 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Start the stream of ``seed`` at its beginning."""
-        self._seed._d = np.array(int(seed) & 0x7FFFFFFFFFFFFFFF, np.int64)
-        self._offset._d = np.array(0, np.int64)
+        self._go_to(int(seed) & 0x7FFFFFFFFFFFFFFF, 0)
         return self
+
+    def _go_to(self, seed: int, offset: int) -> None:
+        with no_grad():
+            write(self._seed, constant(seed, np.int64))
+            write(self._offset, constant(offset, np.int64))
 
     def seed(self) -> int:
         """Start the stream of a seed from the operating system's entropy, and return it."""
@@ -44,16 +48,15 @@ class Generator:
 
     def initial_seed(self) -> int:
         """The seed of the stream."""
-        return int(self._seed._d)
+        return int(self._seed)
 
     def get_state(self) -> Tensor:
         """Seed and position, as a tensor for :meth:`set_state`."""
-        return wrap(np.array([int(self._seed._d), int(self._offset._d)], np.int64))
+        return wrap(np.array([int(self._seed), int(self._offset)], np.int64))
 
     def set_state(self, state: Tensor) -> None:
         """Go to the seed and position that :meth:`get_state` returned."""
-        seed, offset = state.tolist()
-        self._seed._d, self._offset._d = np.array(seed, np.int64), np.array(offset, np.int64)
+        self._go_to(*state.tolist())
 
     def draw(self, op: str, count: int, itemsize: int, **params: Any) -> Tensor:
         """Apply a random op at the current position and move on."""

@@ -8,7 +8,6 @@ views of it exist, or the ``Lens`` of a view. Arithmetic, functions and most met
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,9 +20,7 @@ from chainrule.ir.interpreter import Tracer
 from chainrule.ir.state import get_state
 from chainrule.tape import hooks
 from chainrule.tape.node import Leaf, Node
-
-#: gradients kept for non-leaf tensors by retain_grad
-_retained: weakref.WeakKeyDictionary[Node, Any] = weakref.WeakKeyDictionary()
+from chainrule.tensors import kept
 
 
 class Size(tuple[int, ...]):
@@ -143,9 +140,13 @@ class Tensor:
                 )
             )
         if not requires_grad:
+            if self._node is not None:
+                kept.park(self, self._node.grad)
             self._node = None
         elif self._node is None:
             self._node = Leaf(get_state().interpreter)
+            self._node.grad = kept.parked(self)
+            kept.park(self, None)
         return self
 
     @property
@@ -163,63 +164,72 @@ class Tensor:
         """The gradient accumulated by ``backward``: a Tensor of the same shape, or None."""
         node = self._node
         if type(node) is Leaf:
-            return node.grad
-        return None if node is None else _retained.get(node)
+            interpreter = get_state().interpreter
+            return node.grad if interpreter is None else interpreter.read_grad(node, self)
+        return kept.parked(self) if node is None else kept.of_node(node)
 
     @grad.setter
     def grad(self, value: Any) -> None:
+        if value is not None:
+            self._check_grad(value)
         node = self._node
-        if value is None:
-            if type(node) is Leaf:
-                _guard(node)
-                node.grad = None
-            elif node is not None:
-                _retained.pop(node, None)
-            return
+        if type(node) is Leaf:
+            _set_grad(self, value)
+        elif node is None:
+            kept.park(self, value)
+        else:
+            kept.set_of_node(node, value, _own)
+
+    @grad.deleter
+    def grad(self) -> None:
+        self.grad = None
+
+    def _check_grad(self, value: Any) -> None:
+        """Raise unless ``value`` can be the gradient of this tensor."""
         if not isinstance(value, Tensor):
-            raise TypeError(f".grad takes a Tensor or None, got {type(value).__name__}")
-        if value._d.shape != self._d.shape:
-            raise RuntimeError(f".grad must have the tensor's shape {self._d.shape}, got {value._d.shape}")
-        if type(node) is Node:
-            _retained[node] = value
-            return
-        if node is None:
-            self.requires_grad_()
-        _guard(self._node)
-        self._node.grad = value
+            raise TypeError(
+                explain(".grad takes a Tensor or None", got=type(value).__name__, fix="make one with chainrule.tensor(...)")
+            )
+        if value._d.shape != self._d.shape or value._d.dtype != self._d.dtype:
+            raise GradError(
+                explain(
+                    ".grad must be like the tensor it belongs to",
+                    expected=f"shape {tuple(self._d.shape)}, {self.dtype}",
+                    got=f"shape {tuple(value._d.shape)}, {value.dtype}",
+                )
+            )
 
     @property
     def data(self) -> Any:
-        """The same memory without history. Writing to it is not seen by the tape: prefer ``detach`` and ``no_grad``."""
-        out = wrap(self.numpy_payload())
-        return out
+        """The same memory without history; prefer ``detach`` and ``no_grad``.
+
+        Unlike PyTorch's, a write to it is seen: ``backward`` raises if a value that it needs was overwritten.
+        """
+        if get_state().interpreter is not None:
+            return self.detach()  # type: ignore[attr-defined]
+        return wrap(self.numpy_payload())
 
     @data.setter
     def data(self, value: Any) -> None:
+        interpreter = get_state().interpreter
+        if interpreter is not None and (interpreter.keeps(self) or isinstance(self._d, Tracer)):
+            self.detach().copy_(value)  # type: ignore[attr-defined]
+            return
         self._d = value.numpy_payload() if isinstance(value, Tensor) else np.asarray(value)
+        self._view = None  # other memory than its base and its views have
 
     def retain_grad(self) -> None:
         """Keep the gradient of this non-leaf tensor in ``.grad`` during the next backward passes."""
         node = self._node
         if node is None:
             raise GradError(explain("retain_grad on a tensor that does not require a gradient"))
-        if type(node) is Leaf:
-            return
-        me = weakref.ref(node)
-
-        def keep(g: Any) -> None:
-            target = me()
-            if target is not None:
-                old = _retained.get(target)
-                new = g if isinstance(g, Tensor) else wrap(np.array(g))
-                _retained[target] = new if old is None else old + new
-
-        hooks.register(node, keep)
+        if type(node) is Node:
+            kept.retain(node, _own)
 
     @property
     def retains_grad(self) -> bool:
-        """Whether :meth:`retain_grad` was called and a gradient has arrived."""
-        return type(self._node) is Node and self._node in _retained
+        """Whether :meth:`retain_grad` was called on this result of an op."""
+        return type(self._node) is Node and self._node in kept.RETAINED
 
     def register_hook(self, hook: Callable[[Any], Any]) -> hooks.RemovableHandle:
         """Call ``hook(grad)`` in every backward pass; a returned tensor replaces the gradient."""
@@ -244,6 +254,7 @@ class Tensor:
             if isinstance(d, Tracer):
                 raise TracerError(no_value(d))
             d = self._d = np.asarray(d)
+        _guard_number(self)
         return d
 
     def numpy(self, *, force: bool = False) -> np.ndarray[Any, Any]:
@@ -266,6 +277,7 @@ class Tensor:
         d = self._d
         if isinstance(d, Tracer):
             raise TracerError(no_value(d))
+        _guard_number(self)
         if d.size != 1:
             raise RuntimeError(
                 explain("item() needs exactly one element", got=f"shape {d.shape}", fix="reduce first, or use .tolist()")
@@ -289,7 +301,8 @@ class Tensor:
             raise TracerError(
                 explain(
                     f"the truth of {self._d!r} is not known: it has no value while it is traced",
-                    fix="use chainrule.where(condition, a, b) instead of `if`, or move the branch out of the function",
+                    fix="use chainrule.where(condition, a, b) instead of `if`, transform or capture the parts before and "
+                    "after the branch separately, or branch outside, on the result",
                 )
             )
         return bool(self.item())
@@ -347,10 +360,23 @@ def rebuild(cls: type[Tensor], array: Any, requires_grad: bool) -> Any:
     return out
 
 
-def _guard(leaf: Leaf) -> None:
+def _own(g: Any) -> Tensor:
+    """A cotangent as a Tensor with memory of its own."""
+    return g if isinstance(g, Tensor) else wrap(np.array(g))
+
+
+def _set_grad(t: Tensor, value: Tensor | None) -> None:
     interpreter = get_state().interpreter
-    if interpreter is not None and leaf.level is not interpreter:
-        interpreter.guard_grad_write(leaf)
+    if interpreter is None:
+        t._node.grad = value
+    else:
+        interpreter.write_grad(t._node, value, t)
+
+
+def _guard_number(t: Tensor) -> None:
+    interpreter = get_state().interpreter
+    if interpreter is not None:
+        interpreter.guard_number(t)
 
 
 def no_value(tracer: Tracer) -> str:
@@ -359,7 +385,8 @@ def no_value(tracer: Tracer) -> str:
     state = "it stands for a value that is not computed yet" if tracer.interpreter.alive else "its transform has ended"
     return explain(
         f"{tracer!r} has no number: {state}",
-        fix=f"compute with tensors inside {what} and read numbers from the result, outside",
+        fix=f"compute with tensors inside {what} and read numbers from the result, outside; where a number chooses "
+        "what is computed use chainrule.where, or split the function at that line",
     )
 
 

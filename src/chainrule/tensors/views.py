@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 
 from chainrule.ir.interpreter import Tracer
+from chainrule.ir.state import enable_grad
 from chainrule.tape.clock import owner
+from chainrule.tape.node import Leaf
+from chainrule.tensors import kept
 from chainrule.tensors.tensor import Tensor
 
 
@@ -65,17 +68,31 @@ def _root_record(t: Tensor) -> Root:
 
 
 def refresh(t: Tensor, look: Callable[[Tensor, Lens], Tensor]) -> None:
-    """Look through the lenses again, from the last view that is up to date (or the root) down to ``t``."""
+    """Look through the lenses again, from the last view that is up to date (or the root) down to ``t``.
+
+    With grad mode on, whoever happens to ask: the history of a view is that of its base. A view that was made a leaf
+    stays one.
+    """
     chain = [t]
     p = t._view.parent
     while p._view is not None and p._view.stale:
         chain.append(p)
         p = p._view.parent
-    for v in reversed(chain):
-        lens = v._view
-        new = look(lens.parent, lens)
-        v._d, v._node = new._d, new._node
-        lens.seen = lens.root.generation
+    with enable_grad():
+        for v in reversed(chain):
+            lens = v._view
+            new = look(lens.parent, lens)
+            v._d = new._d
+            if type(v._node) is not Leaf:
+                set_history(v, new._node)
+            lens.seen = lens.root.generation
+
+
+def set_history(t: Tensor, node: Any) -> None:
+    """Give a tensor that was written its new place in the graph."""
+    if kept.RETAINED and t._node is not None:
+        kept.follow(t._node, node)
+    t._node = node
 
 
 def shares_memory(a: Any, b: Any) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from chainrule import nn
 from chainrule import tensors as ct
 from chainrule.ir.state import no_grad
@@ -71,7 +73,8 @@ class FitLoop:
     def run(self) -> None:
         """Train. After Ctrl-C the batch that was running is finished and ``trainer.interrupted`` is set."""
         t, hooks = self.trainer, self.trainer._hooks
-        with self.guard:
+        # What overflows shows in the loss; NumPy's warnings about it would come many times, and without the place.
+        with self.guard, np.errstate(all="ignore"):
             try:
                 hooks.call("on_fit_start")
                 self._sanity_check()
@@ -200,7 +203,7 @@ class EvalLoop:
             t.validating = True
         self.module.eval()
         try:
-            with no_grad():
+            with no_grad(), np.errstate(all="ignore"):
                 hooks.call(f"{self.hook}start")
                 hooks.call(f"{self.hook}epoch_start")
                 outputs = [self._loader(i, guard, limit) for i in range(len(self.loaders))]

@@ -486,6 +486,10 @@ class Trainer:
             raise MisconfigurationException(
                 f"self.log({name!r}, ...) cannot be used in {where or 'this place'}: nothing is collected there"
             )
+        if name in ("epoch", "step") and logger:
+            raise MisconfigurationException(
+                f"self.log({name!r}, ...): loggers note the {name} of every row under that name; choose another one"
+            )
         stepwise = where in _STEPWISE
         on_step = stepwise if on_step is None else on_step
         on_epoch = not stepwise if on_epoch is None else on_epoch

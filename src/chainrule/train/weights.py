@@ -33,7 +33,22 @@ def save_weights(module: nn.Module, path: str | os.PathLike[str], metadata: Mapp
     """
     arrays = {name: np.ascontiguousarray(t.detach().numpy()) for name, t in module.state_dict().items()}
     header = {key: value if isinstance(value, str) else json.dumps(value) for key, value in (metadata or {}).items()}
-    return write_whole(path, _safetensors().save(arrays, metadata=header or None))
+    return write_whole(path, _in_order(_safetensors().save(arrays, metadata=header or None)))
+
+
+def _in_order(contents: bytes) -> bytes:
+    """The same file with its metadata sorted: the package writes them in random order, and equal runs give equal files.
+
+    Layout: 8 bytes with the length of the header (little-endian), the header (JSON), the values at offsets from its
+    end.
+    """
+    size = int.from_bytes(contents[:8], "little")
+    header = json.loads(contents[8 : 8 + size])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + contents[8 + size :]
 
 
 def load_weights(module: nn.Module, path: str | os.PathLike[str], strict: bool = True) -> nn.Module:

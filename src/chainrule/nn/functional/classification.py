@@ -6,6 +6,7 @@ import math
 
 from chainrule import tensors as ct
 from chainrule.core.errors import DTypeError, ShapeError, explain
+from chainrule.ir.state import get_state
 from chainrule.nn.functional._checks import (
     check_reduction,
     concrete,
@@ -54,6 +55,11 @@ def cross_entropy(
         return _distribution_cross_entropy(input, target, weight, reduction, label_smoothing)
     rows, classes = _rows("cross_entropy", input, target)
     if label_smoothing == 0.0:
+        if weight is None and reduction == "mean" and ignore_index < 0 and get_state().interpreter is None:
+            try:  # nearly always no target is ignored: then the op is all there is to do, and it checks the classes
+                return TENSORS.softmax_nll(rows, classes, mean=True)  # type: ignore[no-any-return]
+            except IndexError:  # some target is ignored or wrong: told apart below
+                pass
         losses, weights = _index_losses(None, rows, classes, weight, ignore_index)
         return _weighted_reduce(losses, weights, target, reduction)
     log_p = ct.log_softmax(rows, 1)
@@ -134,7 +140,7 @@ def _index_losses(
         raise ShapeError(f"weight must have one entry per class: expected shape ({count},), got {tuple(weight.shape)}")
     ignored = _ignored(classes, count, ignore_index)
     safe = classes if ignored is None else ct.where(ignored, 0, classes)
-    losses = TENSORS.softmax_nll(rows, safe) if log_p is None else -ct.gather(log_p, 1, safe.unsqueeze(1)).squeeze(1)
+    losses = TENSORS.softmax_nll(rows, safe, mean=False) if log_p is None else -ct.gather(log_p, 1, safe.unsqueeze(1)).squeeze(1)
     weights = None if weight is None else ct.index_select(weight, 0, safe)
     if weights is not None:
         losses = losses * weights

@@ -29,6 +29,7 @@ logical_and, logical_or, logical_xor, logical_not = T.logical_and, T.logical_or,
 bitwise_and, bitwise_or, bitwise_xor, bitwise_not = T.bitwise_and, T.bitwise_or, T.bitwise_xor, T.bitwise_not
 bitwise_left_shift, bitwise_right_shift = T.bitwise_left_shift, T.bitwise_right_shift
 softplus, silu, gelu = T.softplus, T.silu, T.gelu
+polygamma = T.polygamma
 pow = T.pow
 _fast_add, _fast_sub, _fast_div = T.add, T.sub, T.div
 
@@ -194,13 +195,17 @@ def isclose(
     input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Tensor:
     """Elementwise ``|input - other| <= atol + rtol |other|``; equal infinities are close."""
-    a, b = input.numpy(force=True), other.numpy(force=True)
-    return constant(np.isclose(a, b, rtol, atol, equal_nan))
+    same = T.eq(input, other)
+    if equal_nan:
+        same = T.logical_or(same, T.logical_and(T.isnan(input), T.isnan(other)))
+    near = T.le(T.abs(T.sub(input, other)), T.add(T.mul(T.abs(other), rtol), atol))
+    finite = T.logical_and(T.isfinite(input), T.isfinite(other))
+    return T.logical_or(same, T.logical_and(finite, near))  # type: ignore[no-any-return]
 
 
 def allclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Whether all elements are close, see :func:`isclose`."""
-    return bool(isclose(input, other, rtol, atol, equal_nan).numpy().all())
+    return bool(isclose(input, other, rtol, atol, equal_nan).numpy(force=True).all())
 
 
 def equal(input: Tensor, other: Tensor) -> bool:

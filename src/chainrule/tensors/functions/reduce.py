@@ -171,7 +171,7 @@ def _arg(name: str, input: Tensor, dim: Any, keepdim: bool) -> Tensor:
     x = cast(input, np.dtype(np.int64)) if input._d.dtype.kind == "b" else input
     if dim is None:
         _nonempty(x, tuple(range(len(x._d.shape))), name)
-        out = getattr(T, name)(T.reshape(x, (-1,) if x._d.size != 0 else (0,)) if x._d.shape else T.reshape(x, (1,)), axis=0)
+        out = getattr(T, name)(T.reshape(x, (size_of(x._d.shape),)), axis=0)
         return T.reshape(out, (1,) * len(x._d.shape)) if keepdim else out
     axis = normalize_axis(dim, len(x._d.shape))
     if not x._d.shape:

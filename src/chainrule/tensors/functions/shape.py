@@ -381,16 +381,17 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
-    """Coordinate grids of vectors."""
+    """Coordinate grids of vectors: dimension i runs along vector i, or with "xy" the first two change places.
+
+    Raises:
+        RuntimeError: for another indexing than "ij" or "xy".
+    """
+    if indexing not in ("ij", "xy"):
+        raise RuntimeError(explain("meshgrid: unknown indexing", expected="'ij' or 'xy'", got=repr(indexing)))
     xs = [atleast_1d(x) for x in flatten_sizes(tensors)]
-    if indexing == "xy" and len(xs) > 1:
-        xs[0], xs[1] = xs[1], xs[0]
     shape = tuple(x._d.shape[0] for x in xs)
     out = [expand(reshape(x, [-1 if j == i else 1 for j in range(len(xs))]), shape) for i, x in enumerate(xs)]
-    if indexing == "xy" and len(xs) > 1:
-        out = [transpose(o, 0, 1) for o in out]
-        out[0], out[1] = out[1], out[0]
-    return tuple(out)
+    return tuple(transpose(o, 0, 1) for o in out) if indexing == "xy" and len(xs) > 1 else tuple(out)
 
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: Any = 0) -> Tensor:

@@ -1,0 +1,167 @@
+"""The public functions: values against NumPy, derivatives both ways against finite differences, vmap against a loop."""
+
+import inspect
+
+import numpy as np
+import pytest
+from function_cases import CALLS, flat_arrays, rebuild
+
+import chainrule as cr
+from chainrule import func, tensors
+from chainrule.core import trees
+from chainrule.tensors.functions import linalg, pointwise, reduce, shape
+from chainrule.tensors import indexing
+
+H = 1e-6
+# names that are tested elsewhere, or have no value to compare
+ELSEWHERE = set(
+    "Generator Size Tensor device bernoulli default_generator get_rng_state initial_seed manual_seed multinomial normal rand "
+    "rand_like randint randn randn_like randperm seed set_rng_state set_printoptions is_tensor from_dlpack allclose equal "
+    "arange as_tensor asarray empty empty_like eye from_numpy full full_like linspace logspace ones ones_like "
+    "scalar_tensor tensor tril_indices triu_indices zeros zeros_like silu gelu softplus".split()
+)
+
+
+def call(case, arrays):
+    """The case with these arrays or tensors in place of its own."""
+    args = rebuild(case.args, iter([a if isinstance(a, cr.Tensor) else cr.tensor(a) for a in arrays]))
+    return getattr(tensors, case.name)(*args, **case.kwargs)
+
+
+def results(y):
+    """All tensors of a result."""
+    return [v for v in trees.flatten(y if isinstance(y, (tuple, list)) else (y,))[0]]
+
+
+def floats(arrays):
+    return [i for i, a in enumerate(arrays) if a.dtype.kind == "f"]
+
+
+SMOOTH = [
+    c
+    for c in CALLS
+    if c.smooth
+    and floats(flat_arrays(c.args))
+    and any(np.asarray(v).dtype.kind == "f" for v in trees.flatten(c.value)[0])
+    and c.name not in ("quantile", "nan_to_num")
+    or c.name == "quantile"
+    and len(flat_arrays(c.args)) == 1
+]
+MAPPABLE = [c for c in CALLS if not c.shape_depends and c.name not in ("isin", "numel")]
+
+
+def test_every_public_function_has_a_case():
+    have = {c.name for c in CALLS}
+    missing = [n for n in tensors.__all__ if n not in have | ELSEWHERE]
+    assert not missing
+
+
+@pytest.mark.parametrize("case", CALLS, ids=repr)
+def test_value_against_numpy(case):
+    got = call(case, flat_arrays(case.args))
+    want = case.value
+    got, want = results(got), results(want)
+    assert len(got) == len(want)
+    for g, w in zip(got, want, strict=True):
+        g = g.numpy() if isinstance(g, cr.Tensor) else np.asarray(g)
+        w = np.asarray(w)
+        assert g.shape == w.shape
+        assert g.dtype == w.dtype
+        np.testing.assert_allclose(g, w, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", [c for c in CALLS if isinstance(c.args[0], np.ndarray)], ids=repr)
+def test_the_method_of_the_same_name_gives_the_same(case):
+    if not hasattr(cr.Tensor, case.name):
+        assert case.name in (*shape.PLAIN, *linalg.PLAIN, "where", "pad", "one_hot")
+        return
+    args = rebuild(case.args, iter([cr.tensor(a) for a in flat_arrays(case.args)]))
+    if case.name == "where":  # x.where(condition, other) has another order
+        args = (args[1], args[0], args[2])
+        if not isinstance(args[0], cr.Tensor):
+            return
+    got = getattr(args[0], case.name)(*args[1:], **case.kwargs)
+    for g, w in zip(results(got), results(call(case, flat_arrays(case.args))), strict=True):
+        np.testing.assert_array_equal(np.asarray(g), np.asarray(w))
+
+
+def as_function(case):
+    """The case as a function of its floating arguments, with a tuple of its floating results."""
+    arrays = flat_arrays(case.args)
+    which = floats(arrays)
+
+    def function(*xs):
+        full = list(arrays)
+        for i, x in zip(which, xs, strict=True):
+            full[i] = x
+        return tuple(y for y in results(call(case, full)) if y.dtype.is_floating_point)
+
+    return function, [arrays[i] for i in which]
+
+
+@pytest.mark.parametrize("case", SMOOTH, ids=repr)
+def test_derivatives_in_both_modes(case):
+    """J t by finite differences and forward mode; <w, J t> = <J^T w, t> by reverse mode; both to second order."""
+    f, xs = as_function(case)
+    rng = np.random.default_rng(5)
+    ts = [np.asarray(rng.standard_normal(x.shape)) for x in xs]
+    primals, directions = tuple(map(cr.tensor, xs)), tuple(map(cr.tensor, ts))
+    _, tangents = func.jvp(f, primals, directions)
+    ahead, behind = (f(*(cr.tensor(x + s * t) for x, t in zip(xs, ts, strict=True))) for s in (H, -H))
+    for t, a, b in zip(tangents, ahead, behind, strict=True):
+        np.testing.assert_allclose(t.numpy(), (a.numpy() - b.numpy()) / (2 * H), rtol=1e-6, atol=1e-7)
+    ys, pull = func.vjp(f, *primals)
+    ws = [np.asarray(rng.standard_normal(tuple(y.shape))) for y in ys]
+    gs = pull(tuple(map(cr.tensor, ws)))
+    gs = gs if isinstance(gs, tuple) else (gs,)
+    left = sum(float((w * t.numpy()).sum()) for w, t in zip(ws, tangents, strict=True))
+    right = sum(float((g.numpy() * t).sum()) for g, t in zip(gs, ts, strict=True))
+    np.testing.assert_allclose(right, left, rtol=1e-9, atol=1e-10)
+
+    def scalar(*inputs):
+        return sum(((y * cr.tensor(w)).sum() + (y * y).sum() * 0.5 for y, w in zip(f(*inputs), ws, strict=True)), start=cr.tensor(0.0))
+
+    gradient = func.grad(scalar, argnums=tuple(range(len(xs))))
+
+    def along(*inputs):
+        return sum(((g * d).sum() for g, d in zip(gradient(*inputs), directions, strict=True)), start=cr.tensor(0.0))
+
+    forward = func.jvp(gradient, primals, directions)[1]
+    reverse = func.grad(along, argnums=tuple(range(len(xs))))(*primals)
+    for a, b in zip(forward, reverse, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", MAPPABLE, ids=repr)
+def test_vmap_against_a_loop(case):
+    """A batch of three, scaled copies, along the first axis; and unbatched arguments beside one that is batched."""
+    arrays = flat_arrays(case.args)
+    scale = [np.asarray(1 + 0.1 * k) for k in range(3)]
+    members = [[(a * s).astype(a.dtype) if a.dtype.kind == "f" else a for a in arrays] for s in scale]
+    if not arrays:
+        return
+
+    def function(*xs):
+        return tuple(results(call(case, xs)))
+
+    for chosen in {tuple(range(len(arrays))), (0,), (len(arrays) - 1,)}:
+        full = [cr.tensor(np.stack([m[i] for m in members]) if i in chosen else a) for i, a in enumerate(arrays)]
+        dims = tuple(0 if i in chosen else None for i in range(len(arrays)))
+        got = func.vmap(function, in_dims=dims)(*full)
+        loop = [function(*(m[i] if i in chosen else arrays[i] for i in range(len(arrays)))) for m in members]
+        for k, g in enumerate(got):
+            want = np.stack([ys[k].numpy() for ys in loop])
+            assert g.dtype.numpy == want.dtype
+            np.testing.assert_allclose(g.numpy(), want, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted({c.name for c in CALLS}))
+def test_documented(name):
+    assert inspect.getdoc(getattr(tensors, name))
+
+
+@pytest.mark.parametrize("module", [pointwise, reduce, shape, linalg, indexing], ids=lambda m: m.__name__.rpartition(".")[2])
+def test_lists_of_methods_name_functions(module):
+    for name in module.FUNCTIONS:
+        assert callable(getattr(module, name))
+        assert callable(getattr(cr.Tensor, name))
