@@ -27,6 +27,7 @@ LAYERS = {
     "testing": 5,
     "backends": 5,
     "cuda": 5,
+    "mps": 5,
     "nn": 6,
     "optim": 6,
     "data": 6,

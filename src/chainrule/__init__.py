@@ -41,7 +41,7 @@ from chainrule.tensors import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from chainrule import backends, compiler, cuda, data, func, metrics, nn, optim, train, utils, vision
+    from chainrule import backends, compiler, cuda, data, func, metrics, mps, nn, optim, train, utils, vision
 
 __version__ = "0.1.0"
 
@@ -50,7 +50,7 @@ long, int, short = int64, int32, int16
 
 #: loaded at first use, so that `import chainrule` is quick
 _LAZY = (
-    "backends", "compiler", "cuda", "data", "func", "metrics", "nn", "optim", "testing", "train", "utils", "vision",
+    "backends", "compiler", "cuda", "data", "func", "metrics", "mps", "nn", "optim", "testing", "train", "utils", "vision",
 )  # fmt: skip
 
 

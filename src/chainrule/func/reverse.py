@@ -142,7 +142,7 @@ def grad(func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: 
 def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
     """``(func(*primals), pull)`` where ``pull(v)`` is v^T J: one reverse pass, J is never formed.
 
-    ``pull`` may be called many times, also under vmap; it returns one cotangent per primal (alone if there is one).
+    ``pull`` may be called many times, also under vmap; it returns a tuple, one cotangent per primal.
     """
     scope = _Scope(tuple(primals))
     y, aux = _call(func, has_aux, scope.tree(), {})
@@ -157,7 +157,7 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
         gs = scope.pull(outputs, seeds, foreign or traced, True)
         keep = foreign or any(s._node is not None for s in seeds)
         found = trees.unflatten(scope.structure, [scope.close(g, keep) for g in gs])
-        return found[0] if len(primals) == 1 else found
+        return found
 
     value = trees.unflatten(shape, [scope.close(o, foreign) for o in outputs])
     return (value, pull, _close_aux(scope, aux)) if has_aux else (value, pull)
