@@ -141,9 +141,8 @@ def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     value, pull = reverse.vjp(func, *xs)
     outputs, structure = trees.flatten(value)
     seeds = trees.unflatten(structure, list(_direction(v, tuple(outputs), "vjp")))
-    found = pull(seeds)
-    answer = found if len(xs) > 1 else (found,)
-    return _result((value, tuple(answer) if several else answer[0]), create_graph)
+    answer = pull(seeds)
+    return _result((value, answer if several else answer[0]), create_graph)
 
 
 def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
@@ -163,9 +162,8 @@ def vhp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
         _require_dependence(func, xs, "vhp")
         _require_dependence(inner, xs, "vhp, of the gradient")
     _, pull = reverse.vjp(inner, *xs)
-    found = pull(_direction(v, xs, "vhp"))
-    answer = found if len(xs) > 1 else (found,)
-    return _result((func(*xs), tuple(answer) if several else answer[0]), create_graph)
+    answer = pull(_direction(v, xs, "vhp"))
+    return _result((func(*xs), answer if several else answer[0]), create_graph)
 
 
 def hvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:

@@ -319,8 +319,7 @@ def gradgradcheck(
 
     def pulled(*args: Tensor) -> tuple[Tensor, ...]:
         _, pull = vjp(lambda *xs: tuple(problem.call(xs)), *args[:count])
-        found = pull(tuple(args[count:]))
-        return (found,) if count == 1 else tuple(found)
+        return pull(tuple(args[count:]))  # type: ignore[no-any-return]
 
     pulled.__qualname__ = f"the gradient of {getattr(func, '__qualname__', type(func).__name__)}"
     points = [wrap(p.copy(), Leaf()) for p in problem.points]

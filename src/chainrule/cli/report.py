@@ -77,18 +77,21 @@ def print_confusion(console: Console, counts: Any, classes: Sequence[str]) -> No
     table.add_column("right", justify="right", style="green", no_wrap=True)
     for i, name in enumerate(names):
         row = counts[i]
-        cells = [_cell(int(value), i == j) for j, value in enumerate(row)]
         total = int(row.sum())
+        cells = [_cell(int(value), total, i == j) for j, value in enumerate(row)]
         share = f"{int(row[i]) / total:.1%}" if total else "-"
         table.add_row(f"{i} {name}" if numbered and name != str(i) else name, *cells, share)
     console.print("Test examples: true class down, predicted class across", style="italic")
     console.print(table)
 
 
-def _cell(value: int, right: bool) -> Text:
+def _cell(value: int, total: int, right: bool) -> Text:
     if value == 0:
         return Text("·", style="dim")
-    return Text(f"{value:,}", style="green" if right else "bold red")
+    share = value / total
+    # Mistakes stand out as they are frequent.
+    mistake = "bold red" if share >= 0.08 else "red" if share >= 0.02 else "dim"
+    return Text(f"{value:,}", style="green" if right else mistake)
 
 
 def _short(name: str) -> str:
@@ -97,5 +100,5 @@ def _short(name: str) -> str:
 
 def print_saved(console: Console, folder: Path) -> None:
     """Where the results are."""
-    files = ", ".join(sorted(path.name for path in folder.iterdir()))
-    console.print(f"Saved in [bold]{folder}[/]: {files}", soft_wrap=True)
+    console.print(f"Saved in [bold]{folder}[/]", soft_wrap=True)
+    console.print(f"  [dim]{', '.join(sorted(path.name for path in folder.iterdir()))}[/]")

@@ -107,9 +107,3 @@ def jvp(
     if not has_aux:
         return answer
     return (*answer, trees.map(lambda a: level.split(a)[0] if isinstance(a, Tensor) else a, aux))
-
-
-def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
-    """The value of ``func(*primals)``, and a function of tangents that gives the derivative in their direction there."""
-    value = func(*primals)
-    return value, lambda *tangents: jvp(func, primals, tangents)[1]

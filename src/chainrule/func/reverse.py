@@ -163,6 +163,38 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
     return (value, pull, _close_aux(scope, aux)) if has_aux else (value, pull)
 
 
+def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
+    """The value of ``func(*primals)``, and the linear function of tangents that is its derivative there.
+
+    ``func`` runs once. Its recorded reverse pass, v -> J^T v, is linear in v, so the reverse pass of that is
+    t -> J t; the derivative can be applied to many tangents without running ``func`` again.
+    """
+    value, pull = vjp(func, *primals)
+    outputs, structure = trees.flatten(value)
+    points, inner = trees.flatten(tuple(primals))
+
+    def pulled(*seeds: Tensor) -> Any:
+        found = pull(trees.unflatten(structure, list(seeds)))
+        return tuple(trees.flatten(found)[0])
+
+    _, push = vjp(pulled, *(TENSORS.zeros_like(o) for o in outputs))
+
+    def derivative(*tangents: Any) -> Any:
+        given, shape = trees.flatten(tuple(tangents))
+        if shape != inner or any(t.shape != p.shape for t, p in zip(given, points, strict=True)):
+            raise GradError(
+                explain(
+                    "linearize: the derivative takes one tangent per primal, of the same shape",
+                    expected=str([tuple(p.shape) for p in points]),
+                    got=str([tuple(t.shape) for t in given]),
+                )
+            )
+        found = push(tuple(given))
+        return trees.unflatten(structure, [found] if len(outputs) == 1 else list(found))
+
+    return value, derivative
+
+
 def _basis(t: Tensor) -> Tensor:
     """All unit tensors of the shape of ``t``, along a new first axis."""
     n = math.prod(t._d.shape)

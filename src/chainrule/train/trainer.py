@@ -355,8 +355,7 @@ class Trainer:
         return None
 
     def _after_interrupt(self) -> None:
-        epoch = min(self.current_epoch, max(self.max_epochs - 1, self.current_epoch))
-        self.print(f"Interrupted in epoch {epoch}, after {self.global_step:,} optimizer steps.")
+        self.print(f"Interrupted in epoch {self.epoch_text()}, after {self.global_step:,} optimizer steps.")
         kept = [c.last_model_path for c in self.callbacks if isinstance(c, ModelCheckpoint) and c.last_model_path]
         if not kept and self._root_given:
             kept = [
@@ -453,6 +452,11 @@ class Trainer:
     def position(self) -> dict[str, int]:
         """Epoch and step, as they are written into files of weights."""
         return {"epoch": self.current_epoch, "global_step": self.global_step}
+
+    def epoch_text(self, epoch: int | None = None) -> str:
+        """``3/10``: an epoch (by default the current one) as it is shown to people, counted from 1."""
+        number = (self.current_epoch if epoch is None else epoch) + 1
+        return str(number) if self.max_epochs < 1 else f"{min(number, self.max_epochs)}/{self.max_epochs}"
 
     def save_checkpoint(self, filepath: str | os.PathLike[str], weights_only: bool = True) -> None:
         """Save the weights of the module (as safetensors, whole or not at all)."""

@@ -101,7 +101,7 @@ class EarlyStopping(Callback):
             pl_module.load_state_dict(self._best_state)
             if self.verbose:
                 trainer.print(
-                    f"EarlyStopping: weights of epoch {self.best_epoch} restored ({self.monitor} = "
+                    f"EarlyStopping: weights of epoch {trainer.epoch_text(self.best_epoch)} restored ({self.monitor} = "
                     f"{self.best_score:.6g})"
                 )
         self._best_state = None

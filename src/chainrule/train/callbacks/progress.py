@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar as Bar
 from rich.table import Table
 from rich.text import Text
@@ -72,11 +73,9 @@ class ProgressBar(Callback):
         return (time.perf_counter() - self._began) * (1 - fraction) / fraction
 
     def epoch_text(self, trainer: Any) -> str:
-        """``epoch 3/10``, counted from 1."""
-        if trainer.max_epochs == -1:
-            return f"epoch {trainer.current_epoch + 1}"
-        width = len(str(trainer.max_epochs))
-        return f"epoch {min(trainer.current_epoch + 1, trainer.max_epochs):>{width}}/{trainer.max_epochs}"
+        """``epoch  3/10``, counted from 1."""
+        text = trainer.epoch_text()
+        return f"epoch {text:>{2 * len(str(trainer.max_epochs)) + 1}}" if trainer.max_epochs > 0 else f"epoch {text}"
 
     def rate_text(self) -> str:
         """``12,345 samples/s``."""
@@ -231,11 +230,11 @@ class RichProgressBar(ProgressBar):
             Text(self.rate_text(), style="green"),
             Text(times, style="cyan"),
         )
-        values = Text("  ")
+        values = Text()
         for name, number in shown(trainer, live=not final).items():
             values.append(f"{name} ", style="dim").append(value(number), style="bold").append("   ")
         values.append(self._stage, style="yellow")
-        return Group(line, values)
+        return Group(line, Padding(values, (0, 0, 0, 2)))
 
 
 def shown(trainer: Any, live: bool = False) -> dict[str, float]:
