@@ -15,7 +15,7 @@ import chainrule
 from benchmarks import _harness, _peers
 
 BATCH, BATCHES = 32, 64
-NETWORKS = {"784-32-10 sigmoid": ((784, 32, 10), "sigmoid"), "784-128-128-10 ReLU": ((784, 128, 128, 10), "relu")}
+NETWORKS = {"784-32-10 sigmoid": ((784, 32, 10), "Sigmoid"), "784-128-128-10 ReLU": ((784, 128, 128, 10), "ReLU")}
 RATES = {"SGD": 1e-3, "Adam": 1e-3}
 
 Arrays = list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]
@@ -45,17 +45,17 @@ def network(lib: Any, sizes: tuple[int, ...], activation: str) -> Any:
     class Net(lib.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layers = lib.nn.ModuleList([lib.nn.Linear(i, o) for i, o in itertools.pairwise(sizes)])
-            self.activation = {"sigmoid": lib.nn.Sigmoid, "relu": lib.nn.ReLU}[activation]()
+            layers = []
+            for i, o in itertools.pairwise(sizes):
+                layers += [lib.nn.Linear(i, o), getattr(lib.nn, activation)()]
+            self.layers = lib.nn.Sequential(*layers[:-1])
 
         def forward(self, x: Any) -> Any:
-            for layer in self.layers[:-1]:
-                x = self.activation(layer(x))
-            return self.layers[-1](x)
+            return self.layers(x)
 
     model = Net()
     with lib.no_grad():
-        for layer, (w, b) in zip(model.layers, weights(sizes), strict=True):
+        for layer, (w, b) in zip(model.layers[::2], weights(sizes), strict=True):
             layer.weight.copy_(lib.tensor(w))
             layer.bias.copy_(lib.tensor(b))
     return model
@@ -82,7 +82,7 @@ def eager(lib: Any, sizes: tuple[int, ...], activation: str, method: str, **kwar
 def compiled(jax: Any, sizes: tuple[int, ...], activation: str, method: str) -> Callable[[], Any]:
     """The whole step as one program of ``jax.jit`` that reuses the memory of the weights."""
     jnp = jax.numpy
-    act = {"sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu}[activation]
+    act = {"Sigmoid": jax.nn.sigmoid, "ReLU": jax.nn.relu}[activation]
     rate, beta1, beta2, eps = RATES[method], 0.9, 0.999, 1e-8
 
     def loss(params: Any, x: Any, y: Any) -> Any:

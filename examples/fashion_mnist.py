@@ -1,6 +1,6 @@
 """Pictures of clothes: a 784-32-10 network with sigmoid, once with plain SGD and once with Adam.
 
-Batches of 32. SGD with learning rate .001 has come to about 63 % after 10 epochs (single runs: 61 to 68 %, by where they
+Batches of 32. SGD with learning rate .001 has come to about 63 % after 10 epochs (single runs: 61 to 68 %, by their
 start), Adam to about 85 % after 3: the same model, the same loss, and a step that is scaled by the recent size of each
 gradient entry. Needs the Fashion-MNIST files (about 31 MB): say where they are with --data-root or the setting
 CHAINRULE_DATA.

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from op_oracles import ORACLES
 
 import chainrule as cr
 from chainrule.ir.op import REGISTRY, Elementwise, Op
 from chainrule.tensors.fastpath import TENSORS
+from op_oracles import ORACLES
 
 Array = np.ndarray[Any, Any]
 
@@ -87,7 +87,9 @@ def deterministic(case: Case) -> bool:
 
 def differentiable(case: Case) -> bool:
     """Whether a derivative flows from a floating argument to a floating result."""
-    return deterministic(case) and bool(case.varied) and kernel(case.op)(*case.arrays(), **case.params).dtype.kind == "f"
+    return (
+        deterministic(case) and bool(case.varied) and kernel(case.op)(*case.arrays(), **case.params).dtype.kind == "f"
+    )
 
 
 def kernel(op: Op) -> Callable[..., Any]:

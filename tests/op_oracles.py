@@ -67,7 +67,9 @@ def _broadcast_to(x: Array, shape: Any) -> Array:
 def _flip(x: Array, axes: Any) -> Array:
     out = np.empty_like(x)
     for index in np.ndindex(x.shape):
-        out[tuple(d - 1 - i if k in axes else i for k, (i, d) in enumerate(zip(index, x.shape, strict=True)))] = x[index]
+        out[tuple(d - 1 - i if k in axes else i for k, (i, d) in enumerate(zip(index, x.shape, strict=True)))] = x[
+            index
+        ]
     return out
 
 

@@ -24,6 +24,7 @@ LAYERS = {
     "tensors": 4,
     "autograd": 5,
     "func": 5,
+    "serialization": 5,
     "testing": 5,
     "backends": 5,
     "cuda": 5,

@@ -6,6 +6,7 @@ PyTorch's programming model (``import chainrule as torch``), see-through inside,
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from chainrule import autograd, ops
@@ -15,6 +16,8 @@ from chainrule.core.dtypes import (
 )  # fmt: skip
 from chainrule.ir.state import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from chainrule.tensors import (
+    BoolTensor, ByteTensor, CharTensor, DoubleTensor, FloatTensor, HalfTensor, IntTensor, LongTensor, ShortTensor,
+    can_cast, is_complex, is_floating_point, is_nonzero, promote_types, result_type,
     Generator, Size, Tensor, abs, absolute, acos, acosh, add, addcdiv, addcmul, addmm, addmv, all, allclose,
     amax, amin, aminmax, any, arange, arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, argmax,
     argmin, argsort, argwhere, as_tensor, asarray, asin, asinh, atan, atan2, atanh, atleast_1d, atleast_2d,
@@ -52,13 +55,16 @@ long, int, short = int64, int32, int16
 _LAZY = (
     "backends", "compiler", "cuda", "data", "func", "metrics", "mps", "nn", "optim", "testing", "train", "utils", "vision",
 )  # fmt: skip
+_FROM_SERIALIZATION = ("load", "save")
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return importlib.import_module(f"chainrule.{name}")
-    raise AttributeError(f"module 'chainrule' has no attribute {name!r}")
+    if name in _FROM_SERIALIZATION:
+        return getattr(importlib.import_module("chainrule.serialization"), name)
+    raise AttributeError(f"module 'chainrule' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_FROM_SERIALIZATION})

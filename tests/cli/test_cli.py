@@ -189,8 +189,18 @@ def test_a_csv_file_with_a_bad_cell(tmp_path):
     result = run("fit", path, "--target", "label", "--out", tmp_path / "runs")
     assert result.exit_code == 1
     assert "x1.5" in result.output
+    assert "--columns" in result.output
+    assert "  at: " not in result.output
     assert "size" in result.output
     assert not (tmp_path / "runs").exists()
+
+
+def test_some_columns_of_a_csv_file(tmp_path):
+    path = write_table(tmp_path / "things.csv", bad="x1.5,red,name,big")
+    fit(tmp_path / "runs", path, "--target", "label", "--columns", "colour, name", "--epochs", "2")
+    config = json.loads((only_run(tmp_path / "runs") / "config.json").read_text())
+    assert config["features"] == 2
+    assert config["columns"] == ["colour", "name"]
 
 
 @pytest.mark.parametrize(
@@ -224,6 +234,8 @@ def test_csv_files_that_will_not_do(tmp_path, text, target, message):
         (["fashion-mnits"], "did you mean 'fashion-mnist'"),
         (["missing.csv", "--target", "x"], "there is no file missing.csv"),
         (["digits", "--target", "x"], "for CSV files"),
+        (["digits", "--columns", "x"], "for CSV files"),
+        (["t.csv", "--target", "x", "--columns", " , "], "at least one name"),
         (["digits", "--hidden", "128,x"], "whole numbers with commas"),
         (["digits", "--hidden", "0"], "between 1 and"),
         (["digits", "--lr", "0"], "above 0"),
@@ -364,6 +376,27 @@ def test_ctrl_c_saves_and_says_so(tmp_path):
     assert "Saved in" in out
     assert sorted(path.name for path in folder.iterdir()) == FILES
     assert json.loads((folder / "config.json").read_text())["interrupted"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing on Windows")
+def test_ctrl_c_in_the_first_epoch_keeps_its_metrics(tmp_path, monkeypatch):
+    step = FitModule.training_step
+
+    def pressing(self, batch, batch_idx):
+        if batch_idx == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(FitModule, "training_step", pressing)
+    assert run("fit", "digits", "--early-stopping", "2", "--out", tmp_path).exit_code == 130
+    folder = only_run(tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    (row,) = rows(folder)
+    config = json.loads((folder / "config.json").read_text())
+    assert (row["epoch"], row["step"]) == ("1", "4")
+    assert float(row["train_loss"]) > 0
+    assert float(row["test_acc"]) == config["results"]["test"]["accuracy"]
+    assert config["epochs_done"] == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing on Windows")

@@ -4,12 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
-from op_cases import cases, deterministic, differentiable, tensors
 
 import chainrule as cr
 from chainrule.func import grad, vmap
 from chainrule.ir.op import REGISTRY
 from chainrule.tensors.fastpath import TENSORS
+from op_cases import cases, deterministic, differentiable, tensors
 
 SIZE = 3
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from op_cases import cases, differentiable, directions, inner, moved, tensors
 
 import chainrule as cr
 from chainrule import func
 from chainrule.autograd import grad
+from op_cases import cases, differentiable, directions, inner, moved, tensors
 
 CASES = list(cases(differentiable))
 H = 1e-6
@@ -108,7 +108,9 @@ def test_second_order_both_ways_and_by_finite_differences(case):
 
     def along(*inputs):
         gs = gradient(*inputs)
-        return sum(((g * cr.tensor(t)).sum() for g, t in zip(gs, ts, strict=True)), start=cr.zeros((), dtype=cr.float64))
+        return sum(
+            ((g * cr.tensor(t)).sum() for g, t in zip(gs, ts, strict=True)), start=cr.zeros((), dtype=cr.float64)
+        )
 
     reverse_over_reverse = [g.numpy() for g in func.grad(along, argnums=which)(*tensors(xs))]
     ahead, behind = ([g.numpy() for g in gradient(*tensors(moved(xs, ts, s)))] for s in (H, -H))

@@ -6,11 +6,11 @@ import re
 
 import numpy as np
 import pytest
-from op_cases import Case, cases, deterministic, kernel, oracle, tensors
 
 import chainrule as cr
 from chainrule.ir.op import REGISTRY, Aval, Elementwise, General, Multilinear, elementwise
 from chainrule.tensors.fastpath import TENSORS
+from op_cases import Case, cases, deterministic, kernel, oracle, tensors
 
 OPS = list(REGISTRY.values())
 SPECIAL = [(op, inputs, value) for op in OPS for inputs, value in op.special]
@@ -99,7 +99,9 @@ def test_floating_dtypes_are_kept(case: Case, kind):
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int8", "int16", "int32", "int64", "bool"])
-@pytest.mark.parametrize("name", ["add", "mul", "maximum", "minimum", "where", "eq", "lt", "logical_and", "bitwise_xor"])
+@pytest.mark.parametrize(
+    "name", ["add", "mul", "maximum", "minimum", "where", "eq", "lt", "logical_and", "bitwise_xor"]
+)
 def test_integers_and_booleans_where_allowed(name, kind):
     x, y = np.array([0, 1, 1, 0]).astype(kind), np.array([1, 1, 0, 0]).astype(kind)
     args = (x.astype(bool), x, y) if name == "where" else (x, y)
@@ -110,7 +112,9 @@ def test_integers_and_booleans_where_allowed(name, kind):
     assert got.numpy().dtype == want.dtype
 
 
-@pytest.mark.parametrize("op", [o for o in OPS if isinstance(o, Elementwise) and o.promotes == "float"], ids=lambda o: o.name)
+@pytest.mark.parametrize(
+    "op", [o for o in OPS if isinstance(o, Elementwise) and o.promotes == "float"], ids=lambda o: o.name
+)
 def test_float_functions_of_integers_give_the_default_dtype(op):
     ones = [cr.ones(2, dtype=cr.int64) for _ in range(op.arity)]
     with np.errstate(all="ignore"):

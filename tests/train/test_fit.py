@@ -293,7 +293,7 @@ def test_a_loss_that_is_not_finite_says_where_and_what_to_try():
     with pytest.raises(pl.NonFiniteLossError) as caught:
         fit(model)
     message = str(caught.value)
-    assert "inf in epoch 1, batch 3 (after 9 optimizer steps)" in message
+    assert "inf in epoch 2/2, batch 4/6 (after 9 optimizer steps)" in message
     assert "smaller learning rate (now 0.1)" in message
     assert "forward pass or the loss" in message
     assert (caught.value.epoch, caught.value.step) == (1, 9)

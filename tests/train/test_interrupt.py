@@ -42,7 +42,7 @@ def test_the_batch_is_finished(capsys):
     assert trainer.interrupted
     assert (trainer.current_epoch, trainer.global_step) == (1, 9)
     assert signal.getsignal(signal.SIGINT) is handler
-    assert "Interrupted in epoch 1, after 9 optimizer steps" in capsys.readouterr().out
+    assert "Interrupted in epoch 2/5, after 9 optimizer steps" in capsys.readouterr().out
     # Six batches of epoch 0 and three of epoch 1, none of them half done.
     torch.manual_seed(0)
     other = Model()

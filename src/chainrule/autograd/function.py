@@ -445,6 +445,8 @@ def _vectorized(function: type[Function], size: int, batched: Sequence[bool]) ->
         return inner._seal(tensors, results)._bound(tensors, results, forward_mode)
 
     class Vectorized(Function):
+        generate_vmap_rule = True
+
         @staticmethod
         def forward(*args: Any) -> Any:
             level = Batch(size)

@@ -47,6 +47,9 @@ def grad(
         RuntimeError: for an input without a gradient, or an unused one if not allowed.
     """
     ys, xs = _several(outputs), _several(inputs)
+    for name, given in (("outputs", ys), ("inputs", xs)):
+        if not given:
+            raise GradError(f"autograd.grad got no {name}: pass a tensor, or a sequence with at least one")
     for x in xs:
         up_to_date(x)
         if x._node is None:

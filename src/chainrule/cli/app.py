@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from chainrule.cli.info import print_info
-from chainrule.cli.options import NonNegative, Positive, Share, Whole, Widths
+from chainrule.cli.options import Names, NonNegative, Positive, Share, Whole, Widths
 from chainrule.cli.settings import ACTIVATIONS, DATASETS, OPTIMIZERS, RECIPES, SCHEDULES, Settings
 from chainrule.core.errors import did_you_mean
 
@@ -21,7 +21,7 @@ Examples:
   chainrule fit digits
   chainrule fit mnist --hidden 256,256 --epochs 20 --early-stopping 3
   chainrule fit fashion-mnist --hidden 32 --activation sigmoid --optimizer sgd --lr 0.001 --batch-size 32
-  chainrule fit titanic.csv --target Survived
+  chainrule fit titanic.csv --target Survived --columns Pclass,Sex,Age,Fare
 """
 
 
@@ -52,6 +52,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 @app.command(epilog=_EXAMPLES, short_help="Train a network on a data set.")
 @click.argument("dataset", metavar="DATASET")
 @_option("--target", str, "Of a CSV file: the column to predict.", "", metavar="COLUMN")
+@_option("--columns", Names(), "Of a CSV file: the columns to predict from.", "all", metavar="A,B,...")
 @_option("--hidden", Widths(), "Widths of the hidden layers, or 'none'.")
 @_option("--activation", click.Choice(list(ACTIVATIONS)), f"One of {', '.join(ACTIVATIONS)}.", metavar="NAME")
 @_option("--dropout", Share(), "Share of the hidden values dropped in training.")
@@ -91,7 +92,7 @@ def fit(dataset: str, **options: Any) -> None:
     Shows loss and accuracy while it trains, a confusion matrix at the end, and saves weights, metrics, settings and a
     figure of the curves. Defaults stand in brackets.
     """
-    name = _dataset(dataset, options["target"])
+    name = _dataset(dataset, options["target"], options["columns"])
     given = {key: value for key, value in options.items() if value is not None}
     # These load matplotlib's, scikit-learn's and the library's own share of time; --help does not need them.
     from chainrule.cli.fit import run_fit
@@ -106,12 +107,13 @@ def info() -> None:
     print_info()
 
 
-def _dataset(dataset: str, target: str | None) -> str:
+def _dataset(dataset: str, target: str | None, columns: tuple[str, ...] | None) -> str:
     """The name of the data set, or the path of the CSV file; UsageError for anything else."""
     name = dataset.lower().replace("_", "-")
     if name in DATASETS:
-        if target is not None:
-            raise click.BadOptionUsage("target", f"--target is for CSV files; {name} knows its classes")
+        for option, given in (("target", target), ("columns", columns)):
+            if given is not None:
+                raise click.BadOptionUsage(option, f"--{option} is for CSV files; {name} knows its classes")
         return name
     looks_like_file = dataset.lower().endswith((".csv", ".tsv", ".txt")) or "/" in dataset or "\\" in dataset
     if not looks_like_file and not Path(dataset).is_file():

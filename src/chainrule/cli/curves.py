@@ -29,8 +29,9 @@ def draw_curves(rows: Sequence[dict[str, float]], title: str, accuracy: float, b
     epochs = [row["epoch"] for row in rows]
     for axes, name in ((loss, "loss"), (acc, "acc")):
         for part, color in _COLORS.items():
-            if f"{part}_{name}" in rows[0]:
-                values = [row[f"{part}_{name}"] for row in rows]
+            key = f"{part}_{name}"
+            if any(key in row for row in rows):
+                values = [row.get(key, float("nan")) for row in rows]  # an interrupted epoch lacks some
                 # A dot where a line would have no length; few epochs get dots as well.
                 marker = "o" if len(rows) <= 15 else None
                 axes.plot(epochs, values, color=color, lw=1.8, marker=marker, ms=3.5, label=_LABELS[part], zorder=3)
@@ -41,7 +42,7 @@ def draw_curves(rows: Sequence[dict[str, float]], title: str, accuracy: float, b
             )
         _plain(axes)
         axes.set_xlabel("epoch", color=_INK)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     loss.set_title("cross-entropy loss", loc="left", fontsize=11, color=_INK)
     acc.set_title("accuracy", loc="left", fontsize=11, color=_INK)
     _limits(loss, acc, rows)

@@ -77,7 +77,7 @@ def _pixels(images: data.ImageDataset) -> Examples:
 
 def _table(settings: Settings) -> Bundle:
     """A CSV file: numbers standardized, text one-hot, a fifth of the rows (of each class) for testing."""
-    table = data.read_csv(settings.dataset, settings.target, missing="keep")
+    table = data.read_csv(settings.dataset, settings.target, columns=settings.columns, missing="keep")
     target = table.columns[settings.target]
     known = target != "" if target.dtype.kind == "U" else np.isfinite(target.astype(np.float64))
     notes = [] if known.all() else [f"{int((~known).sum())} rows without a {settings.target} left out"]

@@ -84,7 +84,7 @@ class FitModule(pl.LightningModule):
 
 
 class History(pl.Callback):
-    """The metrics of each finished epoch, with its seconds."""
+    """The metrics of each epoch, with its seconds."""
 
     monitors = True
 
@@ -98,13 +98,18 @@ class History(pl.Callback):
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Keep the row."""
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self._keep(trainer)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Keep what there is of the epoch that Ctrl-C ended."""
+        if trainer.interrupted and trainer.metric_is_new("train_loss"):
+            self._keep(trainer)
+
+    def _keep(self, trainer: Any) -> None:
         order = ("train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc")
-        row = {
-            "epoch": trainer.current_epoch + 1,
-            "step": trainer.global_step,
-            **{n: values[n] for n in order if n in values},
-        }
+        values = trainer.callback_metrics
+        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
+        row |= {name: float(values[name]) for name in order if trainer.metric_is_new(name)}
         self.rows.append({**row, "seconds": time.perf_counter() - self._began})
 
 
@@ -135,6 +140,9 @@ def run_fit(settings: Settings) -> bool:
     if not settings.quiet:
         report.print_scores(console, scores, seconds, trainer)
         report.print_confusion(console, scores["test"].confusion, bundle.classes)
+    if trainer.interrupted and history.rows:
+        last = {"test_loss": scores["test"].loss, "test_acc": scores["test"].accuracy}
+        history.rows[-1] = {**last, **history.rows[-1]}
     folder = _save(settings, module, bundle, history.rows, scores, seconds, trainer)
     if settings.quiet:
         click.echo(folder)
@@ -158,11 +166,18 @@ def blas_threads(count: int) -> contextlib.AbstractContextManager[Any]:
     return threadpool_limits(count, user_api="blas")  # type: ignore[no-any-return]
 
 
+def _told(error: Exception, hint: str = "") -> click.ClickException:
+    """The error for someone at a command line: without the lines about Python code, with what to type instead."""
+    lines = [line for line in str(error).splitlines() if not line.startswith(("  at: ", "  (Trainer("))]
+    return click.ClickException("\n".join([*lines, *([f"  here:     {hint}"] if hint else [])]))
+
+
 def _load(settings: Settings) -> datasets.Bundle:
     try:
         bundle = datasets.load(settings)
     except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
-        raise click.ClickException(str(error)) from error
+        table = isinstance(error, data.DataFileError) and settings.target is not None
+        raise _told(error, "--columns A,B,... reads only these columns" if table else "") from error
     if settings.early_stopping and len(bundle.train) < 2:
         raise click.ClickException("--early-stopping holds out a tenth of the training examples, and there is only one")
     return bundle
@@ -193,8 +208,7 @@ def _train(settings: Settings, module: FitModule, bundle: datasets.Bundle, histo
     try:
         trainer.fit(module, loader, watched)
     except pl.NonFiniteLossError as error:
-        advice = f"  here:     --lr {settings.lr / 10:g}, or --clip-norm 1"
-        raise click.ClickException(f"{str(error).rpartition(chr(10))[0]}\n{advice}") from error
+        raise _told(error, f"--lr {settings.lr / 10:g}, or --clip-norm 1") from error
     return trainer
 
 
@@ -243,14 +257,14 @@ def _save(
             "test_examples": len(bundle.test),
             "results": {part: {"loss": s.loss, "accuracy": s.accuracy} for part, s in scores.items()},
             "seconds": round(seconds, 3),
-            "epochs_done": len(rows),
+            "epochs_done": trainer.current_epoch,
             "interrupted": trainer.interrupted,
             "stopped_early": trainer.should_stop,
         }
         write_whole(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
         if rows:
             text = io.StringIO(newline="")
-            writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+            writer = csv.DictWriter(text, max(rows, key=len).keys(), restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
             write_whole(folder / "metrics.csv", text.getvalue().encode())

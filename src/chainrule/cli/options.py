@@ -94,3 +94,16 @@ class Widths(click.ParamType):
         if any(not 1 <= width <= 100_000 for width in widths):
             self.fail(f"{value!r}: widths must lie between 1 and 100,000", param, ctx)
         return widths
+
+
+class Names(click.ParamType):
+    """Names, separated by commas."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """The names; fails where there is none."""
+        names = tuple(name.strip() for name in value.split(",") if name.strip())
+        if not names:
+            self.fail("give at least one name", param, ctx)
+        return names

@@ -42,6 +42,7 @@ class Settings:
 
     dataset: str
     target: str | None = None
+    columns: tuple[str, ...] | None = None
     hidden: tuple[int, ...] = (128, 128)
     activation: str = "relu"
     dropout: float = 0.0

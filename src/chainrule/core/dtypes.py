@@ -58,7 +58,7 @@ ALL: tuple[dtype, ...] = (bool_, uint8, int8, int16, int32, int64, float16, floa
 _BY_NAME = {d.name: d for d in ALL} | {"half": float16, "float": float32, "double": float64}
 _BY_NAME |= {"short": int16, "int": int32, "long": int64}
 _BY_NUMPY: dict[Any, dtype] = {d.numpy: d for d in ALL}
-_PYTHON = {bool: bool_, int: int64}
+_PYTHON = {bool: bool_, int: int64, float: float64}
 
 #: Rank inside a category; uint8 with a signed type of its own width needs the next wider one.
 _ORDER = {d.numpy: i for i, d in enumerate(ALL)}
@@ -91,11 +91,9 @@ def from_numpy(numpy: Any) -> dtype:
 
 
 def as_numpy(kind: Any) -> np.dtype[Any]:
-    """NumPy's dtype for a chainrule dtype, a NumPy dtype, a name, or Python's bool, int or float (the default dtype)."""
+    """NumPy's dtype for a chainrule dtype, a NumPy dtype, a name, or Python's bool, int (int64) or float (float64)."""
     if isinstance(kind, dtype):
         return kind.numpy
-    if kind is float:
-        return _default.numpy
     if isinstance(kind, type) and kind in _PYTHON:
         return _PYTHON[kind].numpy
     if isinstance(kind, str) and kind in _BY_NAME:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 
@@ -69,17 +69,16 @@ def unflatten(structure: Structure, leaves: Sequence[Any]) -> Any:
     """The tree of that structure with these leaves; raises ``ValueError`` if their number differs."""
     if structure.leaves != len(leaves):
         raise ValueError(f"a tree of {structure.leaves} leaves cannot be built from {len(leaves)}")
-    rest = iter(leaves)
+    return _grow(structure, iter(leaves))
 
-    def build(s: Structure) -> Any:
-        if s.kind is None:
-            return next(rest)
-        children = [build(c) for c in s.children]
-        if s.kind in _build:
-            return _build[s.kind](s.keys, children)
-        return s.kind(*children)
 
-    return build(structure)
+def _grow(structure: Structure, rest: Iterator[Any]) -> Any:
+    # not nested in unflatten: a function that calls itself by name is a reference cycle that would hold the leaves
+    kind = structure.kind
+    if kind is None:
+        return next(rest)
+    children = [_grow(c, rest) for c in structure.children]
+    return _build[kind](structure.keys, children) if kind in _build else kind(*children)
 
 
 def map(f: Callable[..., Any], tree: Any, *others: Any) -> Any:

@@ -20,7 +20,7 @@ from chainrule.func.batch import vmap
 from chainrule.func.forward import jvp
 from chainrule.ir.state import enable_grad, get_state
 from chainrule.tape.engine import leaves
-from chainrule.tape.node import Leaf
+from chainrule.tape.node import CLOSED, Leaf
 from chainrule.tensors.apply import constant
 from chainrule.tensors.backward import run
 from chainrule.tensors.fastpath import TENSORS
@@ -39,7 +39,8 @@ class _Scope:
                 got = f"a tensor of {t.dtype}" if isinstance(t, Tensor) else type(t).__name__
                 raise TypeError(explain("only floating tensors can be differentiated with respect to", got=got))
             with enable_grad():
-                x = TENSORS.alias(t if self.interpreter is None else self.interpreter.lift(t))
+                owned = self.interpreter is None or t._node is not None  # what has history keeps it
+                x = TENSORS.alias(t if owned else self.interpreter.lift(t))
             if x._node is None:
                 x._node = Leaf(self.interpreter)
             self.inputs.append(x)
@@ -50,9 +51,12 @@ class _Scope:
         return trees.unflatten(self.structure, self.inputs)
 
     def foreign(self, outputs: list[Tensor]) -> bool:
-        """Whether an output depends on a leaf that is not of this scope."""
+        """Whether an output depends on a leaf that is not of this scope, nor of one that has ended."""
         return any(
-            leaf not in self.nodes for y in outputs if y._node is not None for leaf in leaves(y._node)
+            leaf.level is not CLOSED and leaf not in self.nodes
+            for y in outputs
+            if y._node is not None
+            for leaf in leaves(y._node)
         )
 
     def pull(self, outputs: list[Tensor], seeds: list[Any], create: bool, retain: bool) -> list[Tensor]:
@@ -63,6 +67,12 @@ class _Scope:
             run([y for y, _ in pairs], [s for _, s in pairs], want, retain, create, False)
         found = [want[n] for n in self.nodes]
         return [TENSORS.zeros_like(x) if g is None else g for g, x in zip(found, self.inputs, strict=True)]
+
+    def end(self) -> None:
+        """Nobody outside can ask for derivatives with respect to this scope's own leaves any more."""
+        for node in self.nodes:
+            if type(node) is Leaf:
+                node.level = CLOSED
 
     def close(self, t: Tensor, foreign: bool) -> Tensor:
         """A result for the outside: with history only if it depends on something outside, and grad mode was on there."""
@@ -115,10 +125,13 @@ def grad_and_value(func: Callable[..., Any], argnums: int | tuple[int, ...] = 0,
                 )
             )
         foreign = scope.foreign([y])
-        gs = scope.pull([y], [None], foreign or scope.interpreter is not None, False)
+        extra = [a for a in trees.flatten(aux)[0] if isinstance(a, Tensor)]
+        gs = scope.pull([y], [None], foreign or scope.interpreter is not None, bool(extra) and scope.foreign(extra))
         result = trees.unflatten(scope.structure, [scope.close(g, foreign) for g in gs])
         value = scope.close(y, foreign)
-        return result, (value, _close_aux(scope, aux)) if has_aux else value
+        aux = _close_aux(scope, aux)
+        scope.end()
+        return result, (value, aux) if has_aux else value
 
     return derived
 
@@ -156,11 +169,12 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
         traced = get_state().interpreter is not None or any(s._node is not None for s in seeds)
         gs = scope.pull(outputs, seeds, foreign or traced, True)
         keep = foreign or any(s._node is not None for s in seeds)
-        found = trees.unflatten(scope.structure, [scope.close(g, keep) for g in gs])
-        return found
+        return trees.unflatten(scope.structure, [scope.close(g, keep) for g in gs])
 
     value = trees.unflatten(shape, [scope.close(o, foreign) for o in outputs])
-    return (value, pull, _close_aux(scope, aux)) if has_aux else (value, pull)
+    aux = _close_aux(scope, aux)
+    scope.end()
+    return (value, pull, aux) if has_aux else (value, pull)
 
 
 def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
@@ -189,8 +203,7 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
                     got=str([tuple(t.shape) for t in given]),
                 )
             )
-        found = push(tuple(given))
-        return trees.unflatten(structure, [found] if len(outputs) == 1 else list(found))
+        return trees.unflatten(structure, list(push(tuple(given))))
 
     return value, derivative
 
@@ -229,7 +242,9 @@ def jacrev(
                 ]
             rows.append(trees.unflatten(scope.structure, [scope.close(b, foreign) for b in blocks]))
         result = trees.unflatten(shape, rows)
-        return (result, _close_aux(scope, aux)) if has_aux else result
+        aux = _close_aux(scope, aux)
+        scope.end()
+        return (result, aux) if has_aux else result
 
     return derived
 

@@ -53,13 +53,18 @@ class Value:
 
 
 class Instruction(NamedTuple):
-    """``results = op(inputs, **params)``; ``place`` is the user's line, if known."""
+    """``results = op(inputs, **params)``.
+
+    ``place`` is the user's line, if known. ``recorded`` is whether grad mode was on: a program that is itself
+    differentiated treats what was computed under ``no_grad`` as constant, as eager mode does.
+    """
 
     op: Op
     inputs: tuple[Value, ...]
     params: dict[str, Any]
     results: tuple[Value, ...]
     place: Place = None
+    recorded: bool = True
 
     def __str__(self) -> str:
         left = ", ".join(r.describe() for r in self.results)
@@ -101,26 +106,32 @@ def describe_size(nbytes: int) -> str:
     return f"{amount:.1f} {unit}"
 
 
+class _Closing:
+    """The end of a tuple of ``count`` entries, while :func:`show_param` walks."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+
 def show_param(value: Any) -> str:
     """A static parameter, slices and dtypes in their short forms. Nested tuples are rendered without recursion."""
     parts: list[str] = []
     todo: list[Any] = [value]
-    closing = object()
     while todo:
         v = todo.pop()
-        if v is closing:
-            parts[-1] = parts[-1].removesuffix(", ")
+        if isinstance(v, _Closing):
+            parts[-1] = parts[-1].rstrip() if v.count == 1 else parts[-1].removesuffix(", ")
             parts.append("), ")
         elif isinstance(v, tuple):
             parts.append("(")
-            todo += [closing, *reversed(v)]
+            todo += [_Closing(len(v)), *reversed(v)]
         elif isinstance(v, slice):
             start, stop, step = ("" if x is None else str(x) for x in (v.start, v.stop, v.step))
             parts.append(f"{start}:{stop}{':' + step if step else ''}, ")
         elif isinstance(v, np.dtype):
             parts.append(f"{v.name}, ")
         else:
-            parts.append(f"{'...' if v is Ellipsis else v!r}, ")
+            parts.append("..., " if v is Ellipsis else f"{v!r}, ")
     return "".join(parts).removesuffix(", ")
 
 
@@ -242,6 +253,11 @@ def _check_types(instruction: Instruction, where: str) -> None:
         shapes = ", ".join(v.describe() for v in instruction.inputs)
         raise GraphError(
             f"{where}: an elementwise op got different shapes ({shapes}); broadcasting is an op of its own" + _at(instruction)
+        )
+    if isinstance(op, Elementwise) and len({v.dtype for v in instruction.inputs[op.name == "where" :]}) > 1:
+        types = ", ".join(v.describe() for v in instruction.inputs)
+        raise GraphError(
+            f"{where}: an elementwise op got different dtypes ({types}); conversion is an op of its own" + _at(instruction)
         )
     try:
         inferred = op.infer(*(v.aval for v in instruction.inputs), **instruction.params)

@@ -76,7 +76,7 @@ div = elementwise(
 
 
 def _pow(x: Any, y: Any) -> Any:
-    return x**y
+    return np.logical_or(x, np.logical_not(y)) if x.dtype.kind == "b" else x**y
 
 
 # At y = 0 the power is constant in x, and at x = 0 it is constant in y for y > 0: no 0 * inf there.
@@ -102,13 +102,14 @@ def _checked(divide: Callable[..., Any]) -> Callable[..., Any]:
     return kernel
 
 
-# The remainder has the sign of the divisor (Python's %); its jumps have measure zero.
+# The remainder has the sign of the divisor (Python's %); its jumps have measure zero. The quotient is read off the value:
+# x / y may round up to the next integer.
 remainder = elementwise(
-    "remainder", _checked(np.remainder), lambda m, g, z, x, y: g, lambda m, g, z, x, y: -g * m.floor(x / y),
+    "remainder", _checked(np.remainder), lambda m, g, z, x, y: g, lambda m, g, z, x, y: -g * m.floor_divide(x, y),
     doc="x - floor(x / y) y", samples=(sample(between(0.1, 0.8, 3, 4), between(0.9, 1.5, 4)), sample(_nonzero(4), _nonzero(3, 1))),
 )  # fmt: skip
 fmod = elementwise(
-    "fmod", _checked(np.fmod), lambda m, g, z, x, y: g, lambda m, g, z, x, y: -g * m.trunc(x / y),
+    "fmod", _checked(np.fmod), lambda m, g, z, x, y: g, lambda m, g, z, x, y: -g * m.round((x - z) / y),
     doc="x - trunc(x / y) y", samples=(sample(between(0.1, 0.8, 3, 4), between(0.9, 1.5, 4)), sample(_nonzero(4), _nonzero(3, 1))),
 )  # fmt: skip
 floor_divide = elementwise(
@@ -118,9 +119,15 @@ reciprocal = elementwise(
     "reciprocal", lambda x: 1 / x, lambda m, g, y, x: -g * (y * y), doc="1 / x", promotes="float",
     samples=unary(_nonzero), special=[((0.0,), math.inf)],
 )  # fmt: skip
-square = elementwise("square", np.square, lambda m, g, y, x: g * (2 * x), doc="x^2", samples=unary())
+
+
+def _sign(x: Any) -> Any:
+    return x.copy() if x.dtype.kind == "b" else np.sign(x)
+
+
+square = elementwise("square", lambda x: np.multiply(x, x), lambda m, g, y, x: g * (2 * x), doc="x^2", samples=unary())
 abs = elementwise("abs", np.abs, lambda m, g, y, x: g * m.sign(x), doc="|x|; derivative 0 at 0", samples=unary(_nonzero))
-sign = elementwise("sign", np.sign, lambda m, g, y, x: m.zeros_like(g), doc="-1, 0 or 1", samples=unary(_nonzero))
+sign = elementwise("sign", _sign, lambda m, g, y, x: m.zeros_like(g), doc="-1, 0 or 1", samples=unary(_nonzero))
 
 # ---- exponentials, logarithms, roots
 exp = elementwise(
@@ -182,8 +189,11 @@ acos = elementwise(
     samples=unary_between(-0.8, 0.8),
 )  # fmt: skip
 atan = elementwise("atan", np.arctan, lambda m, g, y, x: g / (1 + x * x), doc="arctan x", promotes="float", samples=unary())
+# At the origin, where there is no derivative, zero flows, as in PyTorch; hypot keeps the squares from overflowing.
 atan2 = elementwise(
-    "atan2", np.arctan2, lambda m, g, z, x, y: g * (y / (x * x + y * y)), lambda m, g, z, x, y: -g * (x / (x * x + y * y)),
+    "atan2", np.arctan2,
+    lambda m, g, z, x, y: m.where(m.logical_or(x, y), g * (y / m.hypot(x, y) / m.hypot(x, y)), m.zeros_like(g)),
+    lambda m, g, z, x, y: m.where(m.logical_or(x, y), -g * (x / m.hypot(x, y) / m.hypot(x, y)), m.zeros_like(g)),
     doc="the angle of (y, x), where x is the first argument's side", promotes="float", samples=binary(_nonzero),
     special=[((0.0, -1.0), math.pi)],
 )  # fmt: skip
@@ -210,6 +220,11 @@ atanh = elementwise(
 )  # fmt: skip
 
 # ---- error function and gamma function
+def _lgamma(x: Any) -> Any:
+    y = _scipy("gammaln")(x)
+    return np.where(np.isneginf(x), np.inf, y).astype(y.dtype, copy=False)
+
+
 erf = elementwise(
     "erf", _scipy("erf"), lambda m, g, y, x: g * (_TWO_OVER_SQRT_PI * m.exp(-x * x)), doc="error function",
     promotes="float", samples=unary(), special=[((math.inf,), 1.0)],
@@ -223,8 +238,8 @@ erfinv = elementwise(
     doc="inverse error function", promotes="float", samples=unary_between(-0.8, 0.8), special=[((1.0,), math.inf)],
 )  # fmt: skip
 lgamma = elementwise(
-    "lgamma", _scipy("gammaln"), lambda m, g, y, x: g * m.digamma(x), doc="ln |Gamma(x)|",
-    promotes="float", samples=unary(_positive), special=[((0.0,), math.inf)],
+    "lgamma", _lgamma, lambda m, g, y, x: g * m.digamma(x), doc="ln |Gamma(x)|",
+    promotes="float", samples=unary(_positive), special=[((0.0,), math.inf), ((-math.inf,), math.inf)],
 )  # fmt: skip
 digamma = elementwise(
     "digamma", _scipy("digamma"), lambda m, g, y, x: g * m.polygamma(1.0, x), doc="d/dx ln Gamma(x)",
@@ -239,7 +254,7 @@ polygamma = elementwise(
 
 # ---- activations that are one op because composing them costs several
 relu = elementwise(
-    "relu", lambda x: np.maximum(x, 0), lambda m, g, y, x: m.where(y > 0, g, m.zeros_like(g)),
+    "relu", lambda x: np.maximum(x, 0), lambda m, g, y, x: m.where(y <= 0, m.zeros_like(g), g),
     doc="max(x, 0); subgradient 0 at 0", samples=unary(_nonzero), special=[((math.nan,), math.nan), ((-0.5,), 0.0)],
 )  # fmt: skip
 
@@ -275,17 +290,17 @@ where = elementwise(
     lambda m, g, out, x, y, z: m.where(x, m.zeros_like(g), g), doc="y where x holds, else z",
     samples=(sample(booleans(3, 4), real(3, 4), real(3, 4)), sample(booleans(4), real(3, 1), real())),
 )  # fmt: skip
-# At a tie both inputs get half, as in PyTorch.
+# At a tie both inputs get half, and at NaN both get all, as in PyTorch: what is not a number stays visible.
 maximum = elementwise(
     "maximum", np.maximum,
-    lambda m, g, z, x, y: m.where(x >= y, m.where(x > y, g, g / 2), m.zeros_like(g)),
-    lambda m, g, z, x, y: m.where(y >= x, m.where(y > x, g, g / 2), m.zeros_like(g)),
+    lambda m, g, z, x, y: m.where(x < y, m.zeros_like(g), m.where(m.eq(x, y), g / 2, g)),
+    lambda m, g, z, x, y: m.where(y < x, m.zeros_like(g), m.where(m.eq(x, y), g / 2, g)),
     doc="the larger; NaN if either is", samples=binary(), special=[((math.nan, 1.0), math.nan)],
 )  # fmt: skip
 minimum = elementwise(
     "minimum", np.minimum,
-    lambda m, g, z, x, y: m.where(x <= y, m.where(x < y, g, g / 2), m.zeros_like(g)),
-    lambda m, g, z, x, y: m.where(y <= x, m.where(y < x, g, g / 2), m.zeros_like(g)),
+    lambda m, g, z, x, y: m.where(x > y, m.zeros_like(g), m.where(m.eq(x, y), g / 2, g)),
+    lambda m, g, z, x, y: m.where(y > x, m.zeros_like(g), m.where(m.eq(x, y), g / 2, g)),
     doc="the smaller; NaN if either is", samples=binary(), special=[((math.nan, 1.0), math.nan)],
 )  # fmt: skip
 # Within the bounds, the bounds included, all of g passes to x.

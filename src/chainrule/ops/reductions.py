@@ -92,8 +92,8 @@ class Extreme(General):
         return _infer_reduce(avals[0], **params)
 
     def _hits(self, m: Any, y: Any, x: Any, axes: Shape) -> tuple[Any, Any]:
-        """Where x is extreme, and 1 there."""
-        hit = m.eq(x, _spread(m, y, x.shape, axes))
+        """Where x is extreme (a NaN is, if there is one), and 1 there."""
+        hit = m.logical_or(m.eq(x, _spread(m, y, x.shape, axes)), m.isnan(x))
         return hit, m.where(hit, m.full(x.shape, 1, x.dtype), m.zeros_like(x))
 
     def vjp(self, m: Any, g: Any, y: Any, r: Any, needs: Sequence[bool], *xs: Any, **params: Any) -> tuple[Any, ...]:

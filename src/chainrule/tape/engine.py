@@ -21,7 +21,7 @@ from chainrule.ir.namespace import NUMPY, Namespace
 from chainrule.ir.op import Elementwise, General, Multilinear, Op
 from chainrule.tape.anomaly import WATCHING, inspect
 from chainrule.tape.clock import CLOCK, written_since
-from chainrule.tape.hooks import HOOKS, run
+from chainrule.tape.hooks import HOOKS, registered, run
 from chainrule.tape.node import PICK, ROOTS, Cotangents, Leaf, Node, pick
 
 Back = Callable[[Node, Any], Iterable[Any]]
@@ -96,7 +96,7 @@ def cotangents(n: Node, g: Any, m: Namespace, xs: Sequence[Any], y: Any, r: Any)
     if op is ROOTS:
         return list(n.params["seeds"])
     if isinstance(op, Elementwise):
-        out = []
+        out: list[Any] = []
         for i, (p, e) in enumerate(zip(op.partials, edges, strict=True)):
             if e is None or p is None:
                 out.append(None)
@@ -168,7 +168,7 @@ def backward_raw(start: Any, g: Any, retain: bool, accumulate: Accumulate | None
     owned: set[Any] = set()
     ready = [start]
     now = CLOCK.now
-    special = bool(HOOKS.data) or want is not None
+    special = registered() or want is not None
     watch = WATCHING.get()
     ndarray, add = np.ndarray, np.add
     while ready:
@@ -245,7 +245,7 @@ def _skip(
 
 
 def _deliver(leaf: Any, g: Any, fresh: bool, accumulate: Accumulate | None, want: dict[Any, Any] | None) -> None:
-    if HOOKS.data:
+    if registered():
         new = run(leaf, g)
         fresh = fresh and leaf not in HOOKS  # a hook may have kept what it saw
         g = new

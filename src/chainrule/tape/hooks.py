@@ -12,6 +12,11 @@ _ids = count()
 HOOKS: weakref.WeakKeyDictionary[Any, dict[int, Callable[[Any], Any]]] = weakref.WeakKeyDictionary()
 
 
+def registered() -> bool:
+    """Whether any hook exists (asked of the plain dictionary inside, because this is asked for every leaf)."""
+    return bool(HOOKS.data)  # type: ignore[attr-defined]
+
+
 class RemovableHandle:
     """Returned when a hook is registered; :meth:`remove` takes the hook away again."""
 

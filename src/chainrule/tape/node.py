@@ -12,6 +12,10 @@ from typing import Any
 from chainrule.core.errors import describe_place
 from chainrule.ir.op import Aval, Elementwise, Multilinear, Op, saved_for
 from chainrule.tape.clock import CLOCK, Place
+from chainrule.tape.names import name_of
+
+#: level of a leaf that a finished function transform made for itself: nobody can ask for its gradient
+CLOSED = object()
 
 
 class Leaf:
@@ -57,7 +61,7 @@ class Node:
         if self.op is PICK and self.edges:
             name: str = self.edges[0].name()
             return name
-        return "".join(part[:1].upper() + part[1:] for part in self.op.name.split("_")) + "Backward0"
+        return name_of(self)
 
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:

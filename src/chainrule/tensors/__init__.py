@@ -43,10 +43,17 @@ from chainrule.tensors.random import (
 )  # fmt: skip
 from chainrule.tensors.repr import set_printoptions
 from chainrule.tensors.tensor import Size, Tensor, device
+from chainrule.tensors.types import (
+    BoolTensor, ByteTensor, CharTensor, DoubleTensor, FloatTensor, HalfTensor, IntTensor, LongTensor, ShortTensor,
+    can_cast, is_complex, is_floating_point, is_nonzero, promote_types, result_type,
+)  # fmt: skip
 
 attach_methods()
 
 __all__ = [
+    "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor", "HalfTensor", "IntTensor",
+    "LongTensor", "ShortTensor", "can_cast", "is_complex", "is_floating_point", "is_nonzero", "promote_types",
+    "result_type",
     "Generator", "Size", "Tensor", "abs", "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "addmm",
     "addmv", "all", "allclose", "amax", "amin", "aminmax", "any", "arange", "arccos", "arccosh", "arcsin",
     "arcsinh", "arctan", "arctan2", "arctanh", "argmax", "argmin", "argsort", "argwhere", "as_tensor",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core import dtypes
-from chainrule.core.errors import TracerError, user_place
+from chainrule.core.errors import DTypeError, TracerError, explain, user_place
 from chainrule.ir.interpreter import Tracer, escaped
 from chainrule.ir.op import REGISTRY, Op
 from chainrule.ir.state import get_state
@@ -36,7 +36,11 @@ def up_to_date(t: Tensor) -> Tensor:
 def _compute(op: Op, payloads: tuple[Any, ...], params: dict[str, Any]) -> tuple[Any, Any]:
     if Tracer in map(type, payloads):
         raise TracerError(escaped(next(p for p in payloads if type(p) is Tracer)))
-    out = op.kernel(*payloads, **params)
+    try:
+        out = op.kernel(*payloads, **params)
+    except TypeError as error:
+        kinds = " and ".join(str(dtypes.from_numpy(p.dtype)) for p in payloads)
+        raise DTypeError(explain(f"{op.name} does not take these dtypes", got=kinds, fix=str(error))) from error
     return out if op.residual else (out, None)
 
 
@@ -86,7 +90,17 @@ def _record(op: Op, xs: tuple[Tensor, ...], payloads: tuple[Any, ...], out: Any,
 
 def constant(value: Any, dtype: Any = None) -> Tensor:
     """A tensor made from data inside the library; levels that watch are told of it."""
-    t = wrap(np.asarray(value, None if dtype is None else dtypes.as_numpy(dtype)))
+    kind = None if dtype is None else dtypes.as_numpy(dtype)
+    try:
+        t = wrap(np.asarray(value, kind))
+    except OverflowError:
+        raise OverflowError(
+            explain(
+                f"the number {value} does not fit the dtype it is used with",
+                got=str(dtypes.int64 if kind is None else dtypes.from_numpy(kind)),
+                fix="convert the tensor to a wider dtype first, for example with .long() or .double()",
+            )
+        ) from None
     interpreter = get_state().interpreter
     if interpreter is not None:
         interpreter.born(t)

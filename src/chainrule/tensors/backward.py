@@ -12,7 +12,7 @@ from chainrule.ir.interpreter import Tracer
 from chainrule.ir.state import get_state, make_state, reset_state, set_state
 from chainrule.tape.clock import stamp
 from chainrule.tape.engine import Level, backward_raw, backward_traced
-from chainrule.tape.node import Leaf, roots
+from chainrule.tape.node import CLOSED, Leaf, roots
 from chainrule.tensors.apply import constant, up_to_date
 from chainrule.tensors.fastpath import TENSORS
 from chainrule.tensors.inplace import write
@@ -42,6 +42,8 @@ _NOWHERE = (_backward_line.__code__, 0)
 
 
 def _accumulate_traced(leaf: Leaf, g: Any, fresh: bool) -> None:
+    if leaf.level is CLOSED:
+        return
     interpreter, grad = get_state()
     g = g if grad else _cut(g)
     held = leaf.grad if interpreter is None else interpreter.read_grad(leaf)

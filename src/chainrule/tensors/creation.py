@@ -63,7 +63,26 @@ def _array(data: Any, dtype: Any) -> np.ndarray[Any, Any]:
         if isinstance(data, list) and data and isinstance(data[0], (np.ndarray, np.generic)):
             wanted = array.dtype
         kind = dtypes.from_numpy(wanted).numpy
+    elif not typed:
+        _check_range(array, kind)
     return np.array(array, dtype=kind)
+
+
+def _check_range(array: np.ndarray[Any, Any], kind: np.dtype[Any]) -> None:
+    """Raise if a Python number does not fit an integer dtype; negative ones wrap around in uint8, as in PyTorch."""
+    if kind.kind not in "iu" or array.dtype.kind not in "iuf" or not array.size:
+        return
+    info = np.iinfo(kind)
+    low, high = float(array.min()), float(array.max())
+    if not (info.min or -info.max) <= low <= high <= info.max:  # a NaN fails every comparison
+        raise RuntimeError(
+            explain(
+                f"a value does not fit {dtypes.from_numpy(kind)}",
+                expected=f"numbers from {info.min} to {info.max}",
+                got=f"numbers from {low:g} to {high:g}",
+                fix="choose a wider dtype",
+            )
+        )
 
 
 def tensor(
@@ -106,7 +125,7 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
 def _filled(value: Any, sizes: tuple[Any, ...], dtype: Any, dev: Any, requires_grad: bool) -> Tensor:
     kind = dtypes.get_default_dtype().numpy if dtype is None else dtypes.as_numpy(dtype)
     shape = tuple(int(s) for s in flatten_sizes(sizes))
-    array = np.zeros(shape, kind) if value == 0 else np.full(shape, value, kind)
+    array = np.zeros(shape, kind) if type(value) is int and value == 0 else np.full(shape, value, kind)
     return _finish(array, dev, requires_grad)
 
 
@@ -184,12 +203,23 @@ def arange(
     return _finish(array, device, requires_grad)
 
 
+def _steps(steps: Any) -> int:
+    n = int(steps)
+    if n < 0:
+        raise ValueError(explain("the number of steps is negative", expected="0 or more steps", got=str(n)))
+    return n
+
+
 def linspace(
     start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """``steps`` numbers from ``start`` to ``end``, both included, evenly spaced."""
+    """``steps`` numbers from ``start`` to ``end``, both included, evenly spaced.
+
+    Raises:
+        ValueError: for a negative number of steps.
+    """
     kind = dtypes.get_default_dtype().numpy if dtype is None else dtypes.as_numpy(dtype)
-    array = np.linspace(float(start), float(end), int(steps))
+    array = np.linspace(float(start), float(end), _steps(steps))
     return _finish(array.astype(kind), device, requires_grad)
 
 
@@ -198,7 +228,7 @@ def logspace(
 ) -> Tensor:
     """``base`` to the power of evenly spaced exponents."""
     kind = dtypes.get_default_dtype().numpy if dtype is None else dtypes.as_numpy(dtype)
-    return _finish(np.logspace(start, end, int(steps), base=base).astype(kind), None, requires_grad)
+    return _finish(np.logspace(float(start), float(end), _steps(steps), base=base).astype(kind), None, requires_grad)
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

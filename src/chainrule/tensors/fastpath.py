@@ -26,6 +26,8 @@ from chainrule.tensors.namespace import TENSORS, add_shortcuts
 from chainrule.tensors.tensor import Tensor
 from chainrule.tensors.views import Lens, Root, attach
 
+__all__ = ["TENSORS", "VIEWS", "binary", "plain"]
+
 _new = object.__new__
 _NONE: dict[str, Any] = {}
 _NOTHING = (None,)

@@ -1,4 +1,4 @@
-"""Sharing memory with other array libraries through DLPack, without a copy in either direction."""
+"""Working with other array libraries: sharing memory through DLPack, and NumPy's functions applied to tensors."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core.errors import GradError, explain
+from chainrule.core.errors import explain
 from chainrule.tensors.creation import from_numpy
+from chainrule.tensors.functions import linalg, pointwise
 from chainrule.tensors.tensor import Tensor
 
 
@@ -15,10 +16,10 @@ def to_dlpack(self: Tensor, **kwargs: Any) -> Any:
     """The DLPack capsule of a tensor (``__dlpack__``).
 
     Raises:
-        RuntimeError: if it requires a gradient.
+        BufferError: if it requires a gradient.
     """
     if self._node is not None:
-        raise GradError(explain("a tensor that requires a gradient cannot be exported", fix="use .detach() first"))
+        raise BufferError(explain("a tensor that requires a gradient cannot be exported", fix="use .detach() first"))
     return self.numpy_payload().__dlpack__(**kwargs)
 
 
@@ -31,3 +32,24 @@ def dlpack_device(self: Tensor) -> tuple[int, int]:
 def from_dlpack(source: Any) -> Tensor:
     """A tensor that shares the memory of any array with ``__dlpack__`` (NumPy, PyTorch, JAX, ...)."""
     return from_numpy(np.from_dlpack(source))
+
+
+#: NumPy's ufuncs that are called otherwise here; the others bear the same name
+_UFUNCS = {
+    "invert": pointwise.bitwise_not, "left_shift": pointwise.bitwise_left_shift, "matmul": linalg.matmul,
+    "right_shift": pointwise.bitwise_right_shift, "rint": pointwise.round,
+}  # fmt: skip
+
+
+def array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+    """``np.sin(tensor)`` and ``array * tensor`` are tensors, with history; ``array += tensor`` writes into the array."""
+    out = kwargs.pop("out", None)
+    if method != "__call__" or kwargs:
+        return NotImplemented
+    if out is not None:
+        arrays = [x.numpy() if isinstance(x, Tensor) else x for x in inputs]
+        return NotImplemented if isinstance(out[0], Tensor) else ufunc(*arrays, out=out)
+    function = _UFUNCS.get(ufunc.__name__) or getattr(pointwise, ufunc.__name__, None)
+    if function is None:
+        return NotImplemented
+    return function(*(from_numpy(x) if isinstance(x, np.ndarray) else x for x in inputs))

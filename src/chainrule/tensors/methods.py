@@ -11,13 +11,15 @@ from chainrule.core import dtypes
 from chainrule.core.errors import GradError, explain
 from chainrule.ir.interpreter import Tracer
 from chainrule.ir.state import no_grad
-from chainrule.tensors import backward, creation, indexing, inplace, interop, random
+from chainrule.tape.clock import owner
+from chainrule.tensors import backward, creation, indexing, inplace, interop, random, types
 from chainrule.tensors.functions import linalg, pointwise, reduce, shape
 from chainrule.tensors.inplace import copy_, in_place, write
 from chainrule.tensors.fastpath import TENSORS as T
 from chainrule.tensors.namespace import cast
 from chainrule.tensors.repr import tensor_repr
-from chainrule.tensors.tensor import Tensor
+from chainrule.tensors.tensor import Tensor, from_data
+from chainrule.tensors.views import root_of
 
 
 def _reflected(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Tensor]:
@@ -95,11 +97,35 @@ def _bernoulli_(self: Tensor, p: float = 0.5, *, generator: Any = None) -> Tenso
     return write(self, cast(T.lt(random.uniform(tuple(self._d.shape), kind, generator), p), self._d.dtype))
 
 
+def _exponential_(self: Tensor, lambd: float = 1.0, *, generator: Any = None) -> Tensor:
+    """Fill with exponential numbers of rate ``lambd``: -log(1 - u) / lambd."""
+    u = random.uniform(tuple(self._d.shape), self._d.dtype, generator)
+    return write(self, T.div(T.neg(T.log1p(T.neg(u))), lambd))
+
+
+def _log_normal_(self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Any = None) -> Tensor:
+    """Fill with exponentials of normal numbers."""
+    z = random.normal_numbers(tuple(self._d.shape), self._d.dtype, generator)
+    return write(self, T.exp(T.add(T.mul(z, std), mean)))
+
+
+def _fill_diagonal_(self: Tensor, fill_value: Any) -> Tensor:
+    """Write a number on the diagonal of a matrix."""
+    _fill_(shape.diagonal(self), fill_value)
+    return self
+
+
+def _storage_offset(self: Tensor) -> int:
+    """How many elements after the first of its memory this tensor starts."""
+    d = self.numpy_payload()
+    return int(d.ctypes.data - owner(d).ctypes.data) // d.itemsize
+
+
 def _requires_type(self: Tensor, dtype: Any = None) -> Any:
     """The name of the tensor's type, or the tensor converted to a dtype."""
     if dtype is None:
-        return f"chainrule.{self.dtype.name.title()}Tensor"
-    return cast(self, dtypes.as_numpy(dtype))
+        return types.type_name(self.dtype)
+    return cast(self, types.dtype_of(dtype).numpy)
 
 
 def _index_put_(self: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
@@ -167,6 +193,7 @@ def attach_methods() -> None:
     cls.__neg__, cls.__pos__, cls.__abs__, cls.__invert__ = T.neg, pointwise.positive, T.abs, T.bitwise_not
     cls.__getitem__, cls.__setitem__ = indexing.getitem, indexing.setitem
     cls.__repr__, cls.__format__ = _repr, _format
+    cls.__array_ufunc__ = interop.array_ufunc
     cls.__dlpack__, cls.__dlpack_device__ = interop.to_dlpack, interop.dlpack_device
     cls.backward = backward.backward
     cls.T, cls.mT = property(shape.numpy_transpose), property(shape.matrix_transpose)
@@ -177,22 +204,28 @@ def attach_methods() -> None:
     )  # fmt: skip
     cls.itemsize = property(lambda self: self._d.dtype.itemsize)
     cls.nbytes = property(lambda self: self._d.nbytes)
-    cls.is_cuda = False
+    cls.is_cuda = cls.is_mps = cls.is_sparse = cls.is_quantized = cls.is_meta = False
+    cls.is_signed = lambda self: self._d.dtype.kind in "if"
+    cls.is_pinned, cls.get_device = (lambda self: False), (lambda self: -1)
     cls.is_floating_point = lambda self: self._d.dtype.kind == "f"
     cls.is_complex = lambda self: False
     for name, kind in _CONVERSIONS.items():
         setattr(cls, name, _converter(kind))
     cls.type, cls.type_as = _requires_type, lambda self, other: cast(self, other._d.dtype)
-    cls.cpu, cls.pin_memory = _identity, _identity
+    cls.cpu = cls.pin_memory = cls.conj = cls.resolve_conj = cls.to_dense = _identity
     cls.cuda = lambda self, *_, **__: shape.to(self, "cuda")
     cls.copy_, cls.fill_, cls.zero_, cls.detach_ = copy_, _fill_, _zero_, _detach_
     cls.uniform_, cls.normal_, cls.random_, cls.bernoulli_ = _uniform_, _normal_, _random_, _bernoulli_
+    cls.exponential_, cls.log_normal_, cls.fill_diagonal_ = _exponential_, _log_normal_, _fill_diagonal_
     cls.multinomial, cls.bernoulli = random.multinomial, random.bernoulli
     cls.index_put_, cls.index_put = _index_put_, indexing.index_put
     cls.apply_ = _apply_
     for name in ("zeros", "ones", "empty", "full"):
         setattr(cls, f"new_{name}", _new(name))
     cls.new_tensor = _new("tensor")
+    cls.new = lambda self, data=None, *sizes: from_data(Tensor, data, sizes, self._d.dtype)
+    cls._base = property(lambda self: None if (base := root_of(self)) is self else base)
+    cls.storage_offset = _storage_offset
     cls.unsqueeze_, cls.squeeze_, cls.t_, cls.transpose_ = (_reshaping(n) for n in ("unsqueeze", "squeeze", "t", "transpose"))
 
 

@@ -62,7 +62,7 @@ class Generator:
         """Apply a random op at the current position and move on."""
         with no_grad():
             start = self._offset.clone()  # type: ignore[attr-defined]
-            write(self._offset, self._offset + bits.blocks(count, itemsize))  # type: ignore[operator]
+            write(self._offset, TENSORS.add(self._offset, bits.blocks(count, itemsize)))
             out: Tensor = apply(REGISTRY[op], (self._seed, start), params)
         return out
 

@@ -24,9 +24,22 @@ from chainrule.tensors import kept
 
 
 class Size(tuple[int, ...]):
-    """A shape: a tuple that also counts its elements."""
+    """A shape: a tuple that also counts its elements. Parts of it, sums and multiples are shapes again."""
 
     __slots__ = ()
+
+    def __getitem__(self, index: Any) -> Any:
+        found = tuple.__getitem__(self, index)
+        return Size(found) if type(index) is slice else found
+
+    def __add__(self, other: Any) -> Any:
+        out = tuple.__add__(self, other)
+        return Size(out)
+
+    def __mul__(self, count: Any) -> Any:
+        return Size(tuple.__mul__(self, count))
+
+    __rmul__ = __mul__
 
     def numel(self) -> int:
         """Number of elements."""
@@ -77,7 +90,6 @@ class Tensor:
     """
 
     __slots__ = ("__weakref__", "_d", "_node", "_view")
-    __array_ufunc__ = None
     __array_priority__ = 1000
 
     _d: Any
@@ -260,6 +272,9 @@ class Tensor:
     def numpy(self, *, force: bool = False) -> np.ndarray[Any, Any]:
         """The values as a NumPy array that shares memory.
 
+        Writing into the array changes the tensor. The tape does not see such a write, so make it before, not after, the
+        values were used in a computation that is to be differentiated.
+
         Raises:
             RuntimeError: if the tensor requires a gradient and ``force`` is false.
         """
@@ -347,9 +362,12 @@ class Tensor:
                 out._node.grad = wrap(np.array(self._node.grad.numpy_payload()))
         return out
 
+    def __contains__(self, item: Any) -> bool:
+        if not isinstance(item, (Tensor, bool, int, float, np.generic)):
+            raise RuntimeError(explain("`in` a tensor takes a Tensor or a number", got=type(item).__name__))
+        return bool((self == item).any())
+
     def __reduce__(self) -> tuple[Any, ...]:
-        if type(self._node) is Node:
-            raise RuntimeError(explain("only leaf tensors can be pickled", fix="use .detach() first"))
         return rebuild, (type(self), self.numpy_payload(), self._node is not None)
 
 
@@ -402,11 +420,15 @@ def wrap(payload: Any, node: Any = None) -> Tensor:
     return t
 
 
-def from_data(cls: type, data: Any, rest: tuple[Any, ...]) -> Any:
-    """What ``Tensor(...)`` means: data to copy, or sizes."""
-    kind = dtypes.get_default_dtype().numpy
+def from_data(cls: type, data: Any, rest: tuple[Any, ...], kind: np.dtype[Any] | None = None) -> Any:
+    """What ``Tensor(...)`` means: data to copy, or sizes; ``kind`` is the default dtype unless given."""
+    kind = dtypes.get_default_dtype().numpy if kind is None else kind
     out = _new(cls)
-    if isinstance(data, (int, np.integer)) or (data is None and not rest):
+    if isinstance(data, Size):
+        out._d = np.zeros(data, kind)
+    elif isinstance(data, str):
+        raise TypeError(explain("text cannot become a tensor", expected="numbers, or nested lists of them", got=repr(data)))
+    elif isinstance(data, (int, np.integer)) or (data is None and not rest):
         sizes = () if data is None else (int(data), *rest)
         out._d = np.zeros((0,) if data is None else sizes, kind)
     else:

@@ -15,7 +15,7 @@ class MisconfigurationException(ValueError):
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite. ``epoch`` and ``step`` (optimizer steps done) say when, ``loss`` is its
+    """The loss became NaN or infinite. ``epoch`` (from 0) and ``step`` (optimizer steps done) say when, ``loss`` is its
     value.
     """
 
@@ -24,12 +24,18 @@ class NonFiniteLossError(RuntimeError):
         self.loss, self.epoch, self.step = loss, epoch, step
 
 
-def non_finite_loss(
-    loss: float, *, epoch: int, batch_idx: int, step: int, last: float | None, module: Any, batch: Any, optimizers: Any
-) -> NonFiniteLossError:
-    """The error for a loss that is not finite, with the likely cause: bad input, ruined weights, or the loss itself."""
+def non_finite_loss(loss: float, trainer: Any, batch: Any, batch_idx: int, last: float | None) -> NonFiniteLossError:
+    """The error for a loss that is not finite, with the likely cause: bad input, ruined weights, or the loss itself.
+
+    ``last`` is the loss before it. Epochs and batches are counted from 1 in the message, as the progress bar does.
+    """
+    module, optimizers = trainer.lightning_module, trainer.optimizers
+    of_all = f"/{trainer.num_training_batches}" if trainer.num_training_batches else ""
     lines = [
-        f"the training loss is {loss} in epoch {epoch}, batch {batch_idx} (after {step} optimizer steps)",
+        (
+            f"the training loss is {loss} in epoch {trainer.epoch_text()}, batch {batch_idx + 1}{of_all} "
+            f"(after {trainer.global_step} optimizer steps)"
+        ),
         "  expected: a finite number" + ("" if last is None else f"; the batch before had {last:.6g}"),
     ]
     bad_input = next((name for name, t in _named_leaves("batch", batch) if not _finite(t)), None)
@@ -57,7 +63,7 @@ def non_finite_loss(
             "log(softmax(x)) or log(sigmoid(x))"
         )
     lines.append("  (Trainer(terminate_on_nan=False) goes on regardless)")
-    return NonFiniteLossError("\n".join(lines), loss=loss, epoch=epoch, step=step)
+    return NonFiniteLossError("\n".join(lines), loss=loss, epoch=trainer.current_epoch, step=trainer.global_step)
 
 
 def _named_leaves(name: str, value: Any) -> list[tuple[str, Any]]:

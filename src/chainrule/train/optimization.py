@@ -248,20 +248,9 @@ class Optimization:
         value = float(loss.item())
         if self.trainer.terminate_on_nan and not math.isfinite(value):
             t = self.trainer
-            batch, batch_idx = (
-                (t._batch if batch is None else batch),
-                (t._batch_idx if batch_idx is None else batch_idx),
-            )
-            raise non_finite_loss(
-                value,
-                epoch=t.current_epoch,
-                batch_idx=batch_idx,
-                step=t.global_step,
-                last=self.last_loss,
-                module=self.module,
-                batch=batch,
-                optimizers=self.optimizers,
-            )
+            # A manual training step calls without them; then they are those of the step that runs.
+            batch, batch_idx = (t._batch, t._batch_idx) if batch_idx is None else (batch, batch_idx)
+            raise non_finite_loss(value, t, batch, batch_idx, self.last_loss)
         self.last_loss = value
 
     def _zero_grad(self, optimizer: Any, batch_idx: int) -> None:

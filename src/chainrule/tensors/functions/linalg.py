@@ -23,9 +23,10 @@ def _matmul(input: Tensor, other: Tensor) -> Tensor:
     Raises:
         RuntimeError: if the inner sizes differ, or an operand has zero dimensions.
     """
+    input, other = as_operand(input, "matmul"), as_operand(other, "matmul")
     if not isinstance(input, Tensor) or not isinstance(other, Tensor):
         raise TypeError(
-            explain("matmul needs two tensors", got=f"{type(input).__name__} and {type(other).__name__}")
+            explain("matmul needs two tensors", got=f"{type(input).__name__} and {type(other).__name__}", fix="use * for numbers")
         )
     a, b = input._d.shape, other._d.shape
     if not a or not b:

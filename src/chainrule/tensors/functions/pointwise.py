@@ -161,7 +161,7 @@ def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neg
 def logit(input: Tensor, eps: float | None = None) -> Tensor:
     """``ln(x / (1 - x))``, with x first kept in [eps, 1 - eps] if eps is given."""
     x = input if eps is None else clamp(input, eps, 1 - eps)
-    return log(div(x, sub(1, x)))  # type: ignore[no-any-return]
+    return sub(log(x), log1p(T.sub(0.0, x)))  # type: ignore[no-any-return]
 
 
 def lerp(input: Tensor, end: Any, weight: Any) -> Tensor:
@@ -196,6 +196,8 @@ def isclose(
 ) -> Tensor:
     """Elementwise ``|input - other| <= atol + rtol |other|``; equal infinities are close."""
     same = T.eq(input, other)
+    if input._d.dtype.kind != "f" or other._d.dtype.kind != "f":
+        input, other = cast(input, np.dtype(np.float64)), cast(other, np.dtype(np.float64))
     if equal_nan:
         same = T.logical_or(same, T.logical_and(T.isnan(input), T.isnan(other)))
     near = T.le(T.abs(T.sub(input, other)), T.add(T.mul(T.abs(other), rtol), atol))

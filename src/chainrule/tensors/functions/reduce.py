@@ -79,8 +79,15 @@ def var(
 def std(
     input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: int | None = None
 ) -> Tensor:
-    """The square root of :func:`var`."""
-    return T.sqrt(var(input, dim, unbiased, keepdim, correction=correction))  # type: ignore[no-any-return]
+    """The square root of :func:`var`; its gradient is zero where it is zero."""
+    return _root(var(input, dim, unbiased, keepdim, correction=correction))
+
+
+def _root(x: Tensor, p: float = 2) -> Tensor:
+    """The p-th root of x >= 0, with the derivative 0 at 0 instead of the one-sided limit, infinity."""
+    zero = T.eq(x, 0)
+    safe = T.where(zero, 1.0, x)
+    return T.where(zero, 0.0, T.sqrt(safe) if p == 2 else T.pow(safe, 1 / p))  # type: ignore[no-any-return]
 
 
 def var_mean(input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False) -> tuple[Tensor, Tensor]:
@@ -114,7 +121,7 @@ def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
     y, axes = _last(x, dim)
     lead = (slice(None),) * (len(y._d.shape) - 1)
     if y._d.shape[-1] == 0:
-        y = T.full((*y._d.shape[:-1], 1), 1, y._d.dtype)
+        y = T.cat(y, T.full((*y._d.shape[:-1], 1), 1, y._d.dtype), axis=len(lead))
     while (n := y._d.shape[-1]) > 1:
         half = n // 2
         paired = T.mul(T.getitem(y, (*lead, slice(0, half))), T.getitem(y, (*lead, slice(half, 2 * half))))
@@ -235,7 +242,7 @@ def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
 
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     """``ln sum exp(x)`` over ``dim``, shifted by the maximum so that it is finite whenever the value is."""
-    x = _floating(input, "logsumexp")
+    x = input if input._d.dtype.kind == "f" else cast(input, dtypes.get_default_dtype().numpy)
     axes = _axes(x, dim)
     with no_grad():
         top = T.detach(amax(x, axes, keepdim=True)) if axes else T.detach(x)
@@ -278,9 +285,7 @@ def norm(input: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False) -> T
     if p == 1:
         return T.sum(T.abs(x), axes, keepdim)  # type: ignore[no-any-return]
     total = T.sum(T.mul(x, x) if p == 2 else T.pow(T.abs(x), p), axes, keepdim)
-    zero = T.eq(total, 0)
-    safe = T.where(zero, 1.0, total)
-    return T.where(zero, 0.0, T.sqrt(safe) if p == 2 else T.pow(safe, 1 / p))  # type: ignore[no-any-return]
+    return _root(total, p)
 
 
 def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
@@ -329,38 +334,72 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> val
 
 
 def median(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
-    """The lower median; with ``dim`` values and indices."""
+    """The lower median, or NaN where there is a NaN; with ``dim`` values and indices."""
     if dim is None:
-        flat = T.reshape(input, (-1,))
-        return kthvalue(flat, (flat._d.shape[0] + 1) // 2, 0).values
-    return kthvalue(input, (input._d.shape[normalize_axis(dim, len(input._d.shape))] + 1) // 2, dim, keepdim)
+        return median(T.reshape(input, (size_of(input._d.shape),)), 0).values
+    if not input._d.shape:
+        return values_indices(input, argsort(input))
+    axis = normalize_axis(dim, len(input._d.shape))
+    _nonempty(input, (axis,), "median")
+    middle = (input._d.shape[axis] - 1) // 2
+    index = T.getitem(argsort(input, axis), (*(slice(None),) * axis, slice(middle, middle + 1)))
+    missing = T.isnan(input)
+    index = T.where(T.any(missing, (axis,), True), _arg("argmax", missing, axis, True), index)
+    values = T.gather(input, index, axis=axis)
+    if keepdim:
+        return values_indices(values, index)
+    shape = tuple(d for i, d in enumerate(input._d.shape) if i != axis)
+    return values_indices(T.reshape(values, shape), T.reshape(index, shape))
 
 
-def quantile(input: Tensor, q: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """The q-quantile along ``dim`` (or of all elements), by linear interpolation between neighbours in order."""
+def quantile(
+    input: Tensor, q: Any, dim: Any = None, keepdim: bool = False, *, interpolation: str = "linear"
+) -> Tensor:
+    """The q-quantile along ``dim`` (or of all elements): what stands at q (n - 1) in order; NaN where there is a NaN.
+
+    Args:
+        input: the data.
+        q: one level in [0, 1], or a vector of them, which become the first dimension of the result.
+        dim: the dimension that is reduced.
+        keepdim: whether it stays, with size 1.
+        interpolation: between neighbours in order "linear", or "lower", "higher", "midpoint", "nearest".
+
+    Raises:
+        RuntimeError: for levels outside [0, 1], more than one dimension of them, or no elements.
+    """
     x = _floating(input, "quantile")
     y, axes = _last(x, dim)
+    n, axis = y._d.shape[-1], len(y._d.shape) - 1
+    if n == 0:
+        raise RuntimeError(explain("quantile of no elements", got=f"shape {tuple(x._d.shape)}"))
+    level = cast(q, x._d.dtype)
+    if len(level._d.shape) > 1:
+        raise RuntimeError(explain("quantile: q has too many dimensions", expected="a number or a vector", got=str(q.shape)))
+    if isinstance(level._d, (np.ndarray, np.generic)) and not np.all((level._d >= 0) & (level._d <= 1)):
+        raise RuntimeError(explain("quantile: q is out of range", expected="0 to 1", got=str(level.tolist())))
+    at = T.mul(level, float(n - 1))
+    if interpolation in _ROUNDED:
+        at = _ROUNDED[interpolation](at)
+    low, high = T.floor(at), T.ceil(at)
+    weight = T.detach(T.mul(T.sub(high, low), 0.5)) if interpolation == "midpoint" else T.sub(at, low)
+    if interpolation not in (*_ROUNDED, "linear", "midpoint"):
+        raise RuntimeError(
+            explain("quantile: unknown interpolation", expected="linear, lower, higher, midpoint or nearest", got=interpolation)
+        )
     ordered = sort(y, -1).values
-    n = y._d.shape[-1]
-    lead = (slice(None),) * (len(y._d.shape) - 1)
-    levels = q.tolist() if isinstance(q, Tensor) else q
-    out = []
-    for level in levels if isinstance(levels, list) else [levels]:
-        if not 0 <= level <= 1:
-            raise RuntimeError(explain("quantile: q is out of range", expected="0 to 1", got=str(level)))
-        at = level * (n - 1)
-        low = math.floor(at)
-        below = T.getitem(ordered, (*lead, low))
-        above = T.getitem(ordered, (*lead, _smaller(low + 1, n - 1)))
-        out.append(_restore(T.add(below, T.mul(T.sub(above, below), at - low)), x._d.shape, axes, keepdim))
-    if not isinstance(levels, list):
-        return out[0]
-    return T.cat(*(T.reshape(o, (1, *o._d.shape)) for o in out), axis=0)  # type: ignore[no-any-return]
+    below, above = (T.take(ordered, cast(i, np.int64), axis=axis) for i in (low, high))
+    out = T.add(below, T.mul(T.sub(above, below), weight))
+    missing = T.any(T.isnan(y), (axis,), keepdims=bool(level._d.shape))
+    out = T.where(missing, math.nan, out)
+    if not level._d.shape:
+        return _restore(out, x._d.shape, axes, keepdim)
+    out = T.permute(out, (axis, *range(axis)))
+    if not keepdim:
+        return out  # type: ignore[no-any-return]
+    return T.reshape(out, (out._d.shape[0], *(1 if i in axes else d for i, d in enumerate(x._d.shape))))  # type: ignore[no-any-return]
 
 
-def _smaller(a: int, b: int) -> int:
-    """The smaller of two integers (``min`` is a function of tensors here)."""
-    return a if a < b else b
+_ROUNDED = {"lower": T.floor, "higher": T.ceil, "nearest": T.round}
 
 
 def unique(
@@ -378,7 +417,8 @@ def unique(
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     """How often each non-negative integer occurs, or the sum of its weights."""
     w = None if weights is None else weights.numpy(force=True)
-    return constant(np.bincount(input.numpy(force=True), w, minlength))
+    found = np.bincount(input.numpy(force=True), w, minlength)
+    return constant(found if w is None or w.dtype.kind != "f" else found.astype(w.dtype))
 
 
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:

@@ -234,7 +234,9 @@ class RichProgressBar(ProgressBar):
         for name, number in shown(trainer, live=not final).items():
             values.append(f"{name} ", style="dim").append(value(number), style="bold").append("   ")
         values.append(self._stage, style="yellow")
-        return Group(line, Padding(values, (0, 0, 0, 2)))
+        # While training, the cursor waits on a line of its own: what a terminal echoes for Ctrl-C goes there and wraps
+        # nothing, as it would at the end of a full line.
+        return Group(line, Padding(values, (0, 0, 0, 2)), *([] if final else [Text()]))
 
 
 def shown(trainer: Any, live: bool = False) -> dict[str, float]:

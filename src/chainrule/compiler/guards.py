@@ -1,0 +1,146 @@
+"""What a captured program took for granted about Python, and whether it still holds.
+
+NOTE [guards]. Before a program is used again, these are compared with what they were at capture:
+
+* the structure of the arguments; the values of numbers and texts among them, the identity of other objects;
+* of every tensor that is read or written: shape, dtype, whether it requires grad; whether ``.grad`` is None where it
+  is read before it is set;
+* grad mode and default dtype;
+* what the function itself names: closure variables, defaults, globals, bound arguments of a partial, ``self`` of a
+  method. Of a number or text the value, of a tuple, list or dictionary of such its contents, of an object its identity;
+  of a module (an object with ``modules()``) also all ``training`` flags; of an optimizer (an object with
+  ``param_groups``) also which options are on. Functions of the same Python file that it names are looked into too.
+
+Not compared: attributes of other objects, what functions of other files read, the environment, files, clocks. A function
+that decides by such things has to be given them as arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+
+from chainrule.core import dtypes
+from chainrule.core.errors import is_internal
+from chainrule.ir.state import is_grad_enabled
+from chainrule.tensors.tensor import Tensor
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), np.dtype, np.generic, dtypes.dtype)
+
+
+class Same:
+    """An object compared by identity; holding it keeps its address from being given to another."""
+
+    __slots__ = ("it",)
+
+    def __init__(self, it: Any) -> None:
+        self.it = it
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and other.it is self.it
+
+    def __hash__(self) -> int:
+        return id(self.it)
+
+    def __repr__(self) -> str:
+        return f"{type(self.it).__name__} object"
+
+
+def observe(function: Callable[..., Any], leaves: Sequence[Any]) -> dict[str, Any]:
+    """What :ref:`NOTE [guards]` compares, by a name for people; tensors are the program's own business."""
+    found: dict[str, Any] = {"grad mode": is_grad_enabled(), "default dtype": repr(dtypes.get_default_dtype())}
+    todo: list[tuple[str, Any]] = [("the function", function)]
+    todo += [(f"argument {i}", v) for i, v in enumerate(leaves) if not isinstance(v, (Tensor, *_PLAIN))]
+    seen: set[int] = set()
+    home = getattr(_plain_function(function), "__globals__", None)
+    while todo:
+        name, v = todo.pop()
+        if isinstance(v, _PLAIN):
+            found[name] = (type(v), repr(v))
+            continue
+        found[name] = Same(v)
+        if id(v) in seen:
+            continue
+        seen.add(id(v))
+        if isinstance(v, (tuple, list)):
+            found[name] = (type(v), len(v))
+            todo += [(f"{name}[{i}]", x) for i, x in enumerate(v)]
+        elif type(v) is dict:
+            found[name] = (dict, tuple(map(repr, v)))
+            todo += [(f"{name}[{k!r}]", x) for k, x in v.items()]
+        elif isinstance(v, MethodType):
+            found[name] = Same(v.__func__)
+            todo += [(f"{name}'s self", v.__self__), (f"{name}'s code", v.__func__)]
+        elif isinstance(v, partial):
+            todo += [(f"{name}'s {i}. bound argument", x) for i, x in enumerate(v.args)]
+            todo += [(f"{name}'s bound {k}", x) for k, x in v.keywords.items()]
+            todo.append((f"{name}'s function", v.func))
+        elif isinstance(v, FunctionType):
+            if not is_internal(v.__code__.co_filename) and v.__globals__ is home:
+                todo += _named_by(v)
+        else:
+            found.update(_switches(name, v))
+    return found
+
+
+def _plain_function(function: Any) -> Any:
+    while not isinstance(function, FunctionType):
+        if isinstance(function, partial):
+            function = function.func
+        elif isinstance(function, MethodType):
+            function = function.__func__
+        else:
+            inner = getattr(type(function), "__call__", None)
+            return inner if isinstance(inner, FunctionType) else None
+    return function
+
+
+def _named_by(function: FunctionType) -> list[tuple[str, Any]]:
+    """The variables outside of a function that its code names, and its defaults."""
+    code, who = function.__code__, function.__qualname__
+    found = [(f"default {i} of {who}", v) for i, v in enumerate(function.__defaults__ or ())]
+    found += [(f"default {k} of {who}", v) for k, v in (function.__kwdefaults__ or {}).items()]
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            found.append((f"variable {name} of {who}", cell.cell_contents))
+        except ValueError:  # not assigned yet
+            found.append((f"variable {name} of {who}", None))
+    space = function.__globals__
+    inner = [c.co_names for c in code.co_consts if hasattr(c, "co_names")]
+    names = dict.fromkeys([*code.co_names, *(n for group in inner for n in group)])
+    found += [(f"global {n}", space[n]) for n in names if n in space]
+    return found
+
+
+def _switches(name: str, v: Any) -> dict[str, Any]:
+    """The training flags of a module, the options that are on in an optimizer."""
+    found: dict[str, Any] = {}
+    modules, groups = getattr(v, "modules", None), getattr(v, "param_groups", None)
+    if isinstance(v, type):
+        return found
+    if callable(modules) and hasattr(v, "training"):
+        found[f"training flags of {name}"] = tuple(bool(m.training) for m in modules())
+    if isinstance(groups, list):
+        for i, group in enumerate(groups):
+            on = tuple((k, bool(x) if isinstance(x, (int, float)) else x) for k, x in group.items() if isinstance(x, _PLAIN))
+            found[f"options of group {i} of {name}"] = (on, tuple(Same(p) for p in group.get("params", ())))
+    return found
+
+
+def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """The first thing that changed, in words, or None."""
+    if before == now:
+        return None
+    for name in {**before, **now}:
+        a, b = before.get(name), now.get(name)
+        if a != b:
+            return f"{name} changed from {_show(a)} to {_show(b)}"
+    return None
+
+
+def _show(v: Any) -> str:
+    return v[1] if isinstance(v, tuple) and len(v) == 2 and isinstance(v[0], type) and isinstance(v[1], str) else repr(v)
