@@ -60,7 +60,7 @@ LOADED_AT_ONCE = {
 # Third-party packages that stand in these files only (paths below src/chainrule; an empty set: nowhere).
 CONFINED: dict[str, set[str]] = {
     "sklearn": {"data/digits.py"},
-    "llvmlite": set(),
+    "llvmlite": {"compiler/llvm/target.py"},
     "jax": set(),
     "jaxlib": set(),
     "torch": set(),

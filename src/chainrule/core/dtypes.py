@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.core.errors import did_you_mean, explain
+
 BOOL, INTEGER, FLOATING = 0, 1, 2
 
 
@@ -57,6 +59,7 @@ float64 = dtype("float64", np.float64)
 ALL: tuple[dtype, ...] = (bool_, uint8, int8, int16, int32, int64, float16, float32, float64)
 _BY_NAME = {d.name: d for d in ALL} | {"half": float16, "float": float32, "double": float64}
 _BY_NAME |= {"short": int16, "int": int32, "long": int64}
+NAMES = tuple(_BY_NAME)
 _BY_NUMPY: dict[Any, dtype] = {d.numpy: d for d in ALL}
 _PYTHON = {bool: bool_, int: int64, float: float64}
 
@@ -98,7 +101,18 @@ def as_numpy(kind: Any) -> np.dtype[Any]:
         return _PYTHON[kind].numpy
     if isinstance(kind, str) and kind in _BY_NAME:
         return _BY_NAME[kind].numpy
-    return from_numpy(kind).numpy
+    try:
+        return from_numpy(np.dtype(kind)).numpy
+    except TypeError:
+        if isinstance(kind, np.dtype):
+            raise
+        raise TypeError(
+            explain(
+                f"not a dtype: {kind!r}{did_you_mean(kind, _BY_NAME) if isinstance(kind, str) else ''}",
+                expected=", ".join(map(str, ALL)),
+                got=type(kind).__name__,
+            )
+        ) from None
 
 
 def get_default_dtype() -> dtype:

@@ -94,14 +94,11 @@ def write(t: Tensor, value: Tensor) -> Tensor:
     if eager:
         buffer = t.numpy_payload()
         if not buffer.flags.writeable:
-            raise RuntimeError(
-                explain(
-                    "the memory of this tensor cannot be written: several of its elements are one, or it is read-only",
-                    fix="call .clone() or .contiguous() first",
-                )
-            )
+            raise _unwritable()
         np.copyto(buffer, new._d, casting="unsafe")
         stamp(buffer)
+    elif _expands(t):
+        raise _unwritable()
     elif interpreter is not None and type(new._d) is np.ndarray:
         held = interpreter.payload(new)  # a constant that replaces a traced value must not share the constant's memory
         new = wrap(held.copy() if held is new._d else held, new._node)
@@ -110,6 +107,24 @@ def write(t: Tensor, value: Tensor) -> Tensor:
         level.guard_write(base, track)
     _propagate(t, new, eager, track, level)
     return t
+
+
+def _unwritable() -> RuntimeError:
+    return RuntimeError(
+        explain(
+            "the memory of this tensor cannot be written: several of its elements are one, or it is read-only",
+            fix="call .clone() or .contiguous() first",
+        )
+    )
+
+
+def _expands(t: Tensor) -> bool:
+    """Whether a view shows an element of its root several times (a traced value has no memory that could tell)."""
+    while t._view is not None and t._view.parent is not None:
+        if t._view.name == "broadcast_to" and size_of(t._d.shape) > size_of(t._view.parent._d.shape):
+            return True
+        t = t._view.parent
+    return False
 
 
 def _accepting_level(interpreter: Interpreter | None, base: Tensor, new: Tensor) -> Interpreter | None:

@@ -61,9 +61,10 @@ class device:  # noqa: N801 - PyTorch's spelling
     def __init__(self, type: Any = "cpu", index: int | None = None) -> None:
         name, _, number = str(type.type if isinstance(type, device) else type).partition(":")
         if name != "cpu":
-            raise RuntimeError(
-                explain(f"device {name!r} is not available", expected="'cpu'", fix="use device='cpu', or leave it out")
-            )
+            fix = "use device='cpu', or leave it out"
+            if name in dtypes.NAMES:
+                fix = f"a dtype is an object rather than a text: chainrule.{name}"
+            raise RuntimeError(explain(f"device {name!r} is not available", expected="'cpu'", fix=fix))
         self.type, self.index = name, int(number) if number else index
 
     def __repr__(self) -> str:
@@ -318,6 +319,15 @@ class Tensor:
                     f"the truth of {self._d!r} is not known: it has no value while it is traced",
                     fix="use chainrule.where(condition, a, b) instead of `if`, transform or capture the parts before and "
                     "after the branch separately, or branch outside, on the result",
+                )
+            )
+        if self._d.size != 1:
+            raise RuntimeError(
+                explain(
+                    f"a tensor of {self._d.size} elements is neither true nor false",
+                    expected="one element",
+                    got=f"shape {tuple(self._d.shape)}",
+                    fix="say .any() or .all(); & and | instead of `and` and `or`",
                 )
             )
         return bool(self.item())
