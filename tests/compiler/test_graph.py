@@ -1,5 +1,7 @@
 """The graph's text and its verifier: a graph that breaks a rule is refused, and the message names the instruction."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -35,13 +37,22 @@ BAD = {
         "%1 is read before",
     ),
     "input twice": (GOOD._replace(inputs=(X, X, Y)), "an input: %0 is defined a second time"),
-    "result redefines an input": (with_instruction(ADD, (X, Y), {}, (X,)), "instruction 0.*%0 is defined a second time"),
+    "result redefines an input": (
+        with_instruction(ADD, (X, Y), {}, (X,)),
+        "instruction 0.*%0 is defined a second time",
+    ),
     "no such output": (GOOD._replace(outputs=(value(9, 1),)), "%9.* is defined nowhere"),
     "too few inputs": (with_instruction(ADD, (X,), {}, (Z,)), "add takes 2 inputs, got 1"),
     "nothing to join": (with_instruction(CAT, (), {"axis": 0}, (Z,)), "cat takes one or more inputs, got 0"),
     "too many results": (with_instruction(ADD, (X, Y), {}, (Z, value(3, 2, 3))), "add has 1 results, 2 are recorded"),
-    "missing parameter": (with_instruction(SUM, (X,), {"axes": (0,)}, (Z,)), r"sum has the parameters \('axes', 'keepdims'\)"),
-    "unknown parameter": (with_instruction(ADD, (X, Y), {"alpha": 2}, (Z,)), r"add has the parameters \(\), got \('alpha',\)"),
+    "missing parameter": (
+        with_instruction(SUM, (X,), {"axes": (0,)}, (Z,)),
+        r"sum has the parameters \('axes', 'keepdims'\)",
+    ),
+    "unknown parameter": (
+        with_instruction(ADD, (X, Y), {"alpha": 2}, (Z,)),
+        r"add has the parameters \(\), got \('alpha',\)",
+    ),
     "parameter not static": (
         with_instruction(SUM, (X,), {"axes": ([0],), "keepdims": True}, (Z,)),
         "the parameter axes holds a list",
@@ -113,7 +124,9 @@ def test_the_text_of_a_program():
         "return (x * w)[1:].sum() + 2.0",
     ):
         assert part in text, text
-    assert len([line for line in text.splitlines() if line.startswith("%")]) == len(capture(f, cr.ones(4, 3)).graph.instructions)
+    assert len([line for line in text.splitlines() if line.startswith("%")]) == len(
+        capture(f, cr.ones(4, 3)).graph.instructions
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,7 +144,9 @@ def test_parameters_in_short(param, text):
     assert show_param(param) == text
 
 
-@pytest.mark.parametrize(("nbytes", "text"), [(0, "0 B"), (999, "999 B"), (31400, "31.4 kB"), (2e6, "2.0 MB"), (3e9, "3.0 GB")])
+@pytest.mark.parametrize(
+    ("nbytes", "text"), [(0, "0 B"), (999, "999 B"), (31400, "31.4 kB"), (2e6, "2.0 MB"), (3e9, "3.0 GB")]
+)
 def test_sizes(nbytes, text):
     assert describe_size(nbytes) == text
 
@@ -139,7 +154,7 @@ def test_sizes(nbytes, text):
 def test_long_graphs_are_printed_verified_evaluated_and_freed_without_recursion():
     n = 20_000
     values = [value(i, 2) for i in range(n + 1)]
-    steps = tuple(Instruction(REGISTRY["neg"], (a,), {}, (b,)) for a, b in zip(values, values[1:], strict=False))
+    steps = tuple(Instruction(REGISTRY["neg"], (a,), {}, (b,)) for a, b in itertools.pairwise(values))
     graph = verify(Graph((values[0],), (), steps, (values[-1],)))
     assert str(graph).count("neg(") == n
     (out,) = evaluate(graph, [np.ones(2, F4)])

@@ -1,12 +1,12 @@
-"""Every op of the registry: captured, printed, and evaluated by the reference evaluator, against eager mode, bit for bit."""
+"""Every op of the registry: captured and evaluated by the reference evaluator, against eager mode, bit for bit."""
 
 import numpy as np
 import pytest
-from op_cases import Case, cases, differentiable
 
 import chainrule as cr
 from chainrule.compiler import capture, evaluate
 from chainrule.ir.op import REGISTRY
+from op_cases import Case, cases, differentiable
 
 EVERY = cases()
 

@@ -61,9 +61,9 @@ OUTSIDE = {
     "vmap": lambda f: lambda x: func.vmap(f)(BATCH * x),
     "vmap of grad": lambda f: lambda x: func.vmap(func.grad(f))(BATCH * x),
     "jacfwd of grad": lambda f: func.jacfwd(func.grad(f)),
-    "jvp of vmap of grad": lambda f: lambda x: func.jvp(
-        lambda y: func.vmap(func.grad(f))(BATCH * y), (x,), (cr.ones_like(x),)
-    )[1],
+    "jvp of vmap of grad": lambda f: (
+        lambda x: func.jvp(lambda y: func.vmap(func.grad(f))(BATCH * y), (x,), (cr.ones_like(x),))[1]
+    ),
     "capture": lambda f: lambda x: capture(f, x)(x),
     "capture of grad": lambda f: lambda x: capture(func.grad(f), x)(x),
 }

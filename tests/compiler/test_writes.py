@@ -389,6 +389,26 @@ def test_a_backward_pass_into_a_graph_from_before_is_refused():
     assert w.grad is None
 
 
+def test_shapes_do_not_change_in_place():
+    w = cr.ones(2)
+    with pytest.raises(TracerError, match="the shape of a tensor from outside cannot change"):
+        capture(lambda: w.unsqueeze_(0))
+    assert w.shape == (2,)
+    with pytest.raises(TracerError, match="the shape of argument 0 was changed in place"):
+        capture(lambda x: x.unsqueeze_(0), w)
+    assert capture(lambda x: (x * 2).unsqueeze_(0), w)(w).shape == (1, 2)
+
+
+def test_printing_inside_a_capture_is_no_error():
+    w = cr.ones(2)
+    seen = []
+    capture(lambda x: seen.append((repr(w), repr(x), repr(cr.zeros(1)))), w)
+    ((outside, argument, constant),) = seen
+    assert "from outside a capture, shape (2,), float32" in outside
+    assert "value of a capture" in argument
+    assert constant == "tensor([0.])"
+
+
 def test_numpy_arrays_are_no_arguments():
     with pytest.raises(TypeError, match="from_numpy"):
         capture(lambda x: x, numbers(2))
@@ -397,7 +417,12 @@ def test_numpy_arrays_are_no_arguments():
 # ---- random numbers
 def test_generators_go_on_as_in_eager_mode():
     def draw(g):
-        return cr.rand(3, generator=g), cr.randn(4, generator=g), cr.randint(0, 9, (2,), generator=g), cr.randperm(5, generator=g)
+        return (
+            cr.rand(3, generator=g),
+            cr.randn(4, generator=g),
+            cr.randint(0, 9, (2,), generator=g),
+            cr.randperm(5, generator=g),
+        )
 
     a, b = cr.Generator().manual_seed(4), cr.Generator().manual_seed(4)
     call = captured(lambda: draw(a))

@@ -138,7 +138,9 @@ def test_in_dims_and_out_dims():
     close(vmap(lambda a, b: a @ b, in_dims=(1, None), out_dims=-1)(t(A), t(B[:, 0])),
           np.stack([A[:, i] @ B[:, 0] for i in range(5)], -1))  # fmt: skip
     tree = {"a": (t(A), t(B))}
-    got = vmap(lambda d, k: (d["a"][0] @ d["a"][1] * k, d["a"][1]), in_dims=({"a": (1, 1)}, None), out_dims=(0, 1))(tree, 2.0)
+    got = vmap(lambda d, k: (d["a"][0] @ d["a"][1] * k, d["a"][1]), in_dims=({"a": (1, 1)}, None), out_dims=(0, 1))(
+        tree, 2.0
+    )
     close(got[0], 2 * expected)
     close(got[1], B)
 
@@ -199,7 +201,9 @@ def test_functional_call_ties_weights_and_takes_buffers_and_keywords():
         got = functional_call(net, ({name: w}, {"shift": cr.ones(3)}), (x,), {"scale": 2.0})
         np.testing.assert_allclose(got.numpy(), x.numpy() @ w.numpy().T @ w.numpy().T * 2 + 1, rtol=1e-5)
     loose = functional_call(net, {"second.weight": w}, (x,), tie_weights=False).detach().numpy()
-    np.testing.assert_allclose(loose, x.numpy() @ net.first.weight.detach().numpy().T @ w.numpy().T, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        loose, x.numpy() @ net.first.weight.detach().numpy().T @ w.numpy().T, rtol=1e-4, atol=1e-5
+    )
     with pytest.raises(ValueError, match="tied"):
         functional_call(net, {"first.weight": w, "second.weight": w + 1}, (x,))
     with pytest.raises(ValueError, match="more than one dictionary"):

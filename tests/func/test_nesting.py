@@ -125,7 +125,9 @@ def check(names, operators=OPERATORS):
     expected = np.tensordot(L, derivative(order), order) if order else L * derivative(0)
     got = g(t(X))
     assert "tape" in names or not got.requires_grad, names  # the tape's leaf is the user's, so history may stay
-    np.testing.assert_allclose(got.detach().numpy(), expected, rtol=1e-10, atol=1e-10, err_msg=" of ".join(reversed(names)))
+    np.testing.assert_allclose(
+        got.detach().numpy(), expected, rtol=1e-10, atol=1e-10, err_msg=" of ".join(reversed(names))
+    )
 
 
 @pytest.mark.parametrize("last", OPERATORS)

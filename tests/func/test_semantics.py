@@ -82,7 +82,10 @@ def test_history_of_a_closed_over_parameter_leaves_every_transform():
     transforms = {
         "vmap": (lambda w: vmap(energy(w))(t(XS)).sum(), lambda w, x: energy_grad(w, x)[1]),
         "grad": (lambda w: vmap(grad(energy(w)))(t(XS)).sum(), None),
-        "jvp": (lambda w: jvp(lambda x: vmap(energy(w))(x), (t(XS),), (t(XS),))[0].sum(), lambda w, x: energy_grad(w, x)[1]),
+        "jvp": (
+            lambda w: jvp(lambda x: vmap(energy(w))(x), (t(XS),), (t(XS),))[0].sum(),
+            lambda w, x: energy_grad(w, x)[1],
+        ),
     }
     for run, per_member in transforms.values():
         w = t(W0, True)
@@ -121,7 +124,8 @@ def test_no_spurious_history():
     results = [
         grad(energy(w))(x), vmap(grad(energy(w)))(t(XS)), hessian(energy(w))(x), jacrev(grad(energy(w)))(x),
         jvp(grad(energy(w)), (x,), (x,))[1], vjp(energy(w), x)[0], vjp(energy(w), x)[1](t(1.0))[0],
-        linearize(energy(w), x)[1](x), vmap(lambda a: grad(lambda y: (y * y * a).sum())(x))(t(X0)),
+        linearize(energy(w), x)[1](x), vmap(vjp(lambda x: x.sin() * x.sum(), x)[1])(w)[0],
+        vmap(linearize(lambda x: x.sin() * x.sum(), x)[1])(w), vmap(lambda a: grad(lambda y: (y * y * a).sum())(x))(t(X0)),
     ]  # fmt: skip
     for r in results:
         assert not r.requires_grad
@@ -208,7 +212,9 @@ def test_an_escaped_tracer_says_where_it_came_from():
         box[1] * 2.0
 
 
-@pytest.mark.parametrize("question", [bool, float, lambda v: v.item(), lambda v: v.tolist(), lambda v: v.detach().numpy()])
+@pytest.mark.parametrize(
+    "question", [bool, float, lambda v: v.item(), lambda v: v.tolist(), lambda v: v.detach().numpy()]
+)
 @pytest.mark.parametrize("transform", [lambda f: vmap(f)(t(X0)), lambda f: jvp(f, (t(1.0),), (t(1.0),))])
 def test_a_traced_value_has_no_number(transform, question):
     with pytest.raises(RuntimeError, match="vmap|jvp"):
@@ -260,7 +266,11 @@ def test_threads_do_not_see_each_others_interpreter():
     def plain():
         while not stop.is_set():
             y = t(1.0) * t(2.0)
-            if not isinstance(y._d, (np.ndarray, np.generic)) or get_state().interpreter is not None or not get_state().grad:
+            if (
+                not isinstance(y._d, (np.ndarray, np.generic))
+                or get_state().interpreter is not None
+                or not get_state().grad
+            ):
                 wrong.append(y)
 
     thread = threading.Thread(target=plain)

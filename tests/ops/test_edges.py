@@ -158,8 +158,8 @@ def test_masked_logits_are_no_trouble():
 
 @pytest.mark.parametrize("name", ["sigmoid", "softplus", "silu", "gelu", "tanh", "logaddexp", "erf", "relu"])
 @pytest.mark.parametrize("kind", ["float32", "float64"])
-def test_saturation_is_silent(name, kind):
-    """Warnings are errors in this suite: large inputs of an activation are no reason for one."""
+def test_saturation_stays_finite(name, kind):
+    """Values and gradients of activations, far out on both sides."""
     x = cr.tensor([-1e4, -100.0, 0.0, 100.0, 1e4], dtype=kind, requires_grad=True)
     args = (x, -x) if REGISTRY[name].arity == 2 else (x,)
     y = getattr(TENSORS, name)(*args)

@@ -57,6 +57,12 @@ ELSEWHERE = {
     "silu",
     "gelu",
     "softplus",
+    "can_cast",
+    "is_complex",
+    "is_floating_point",
+    "is_nonzero",
+    "promote_types",
+    "result_type",
 }
 
 
@@ -209,3 +215,18 @@ def test_lists_of_methods_name_functions(module):
     for name in module.FUNCTIONS:
         assert callable(getattr(module, name))
         assert callable(getattr(cr.Tensor, name))
+
+
+def test_questions_about_dtypes():
+    assert cr.promote_types(cr.uint8, cr.int8) is cr.int16
+    assert cr.result_type(cr.ones(2), cr.ones((), dtype=cr.float64)) is cr.float32
+    assert cr.result_type(cr.ones(2, dtype=cr.int32), 2.5) is cr.float32
+    assert cr.can_cast(cr.float64, cr.float16)
+    assert not cr.can_cast(cr.float16, cr.int64)
+    assert cr.is_floating_point(cr.ones(1))
+    assert not cr.is_floating_point(cr.arange(3))
+    assert not cr.is_complex(cr.ones(1))
+    assert cr.is_nonzero(cr.tensor([2.0]))
+    assert not cr.is_nonzero(cr.tensor(0))
+    with pytest.raises(TypeError, match="tensors and numbers"):
+        cr.result_type(cr.ones(1), "text")

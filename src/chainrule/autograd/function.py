@@ -365,7 +365,9 @@ class _Call(General):
                         got=str(len(parts)))
             )  # fmt: skip
         out = [
-            None if j in ctx._unreached or a.dtype.kind != "f" else self._fitted(t, a, f"tangent {j} of {self.name}.jvp")
+            None
+            if j in ctx._unreached or a.dtype.kind != "f"
+            else self._fitted(t, a, f"tangent {j} of {self.name}.jvp")
             for j, (t, a) in enumerate(zip(parts, self.results, strict=True))
         ]
         return tuple(out) if several else out[0]

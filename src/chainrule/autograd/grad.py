@@ -91,5 +91,3 @@ def backward(
         accumulate_into(_several(inputs), ys, _seeds(grad_tensors, len(ys)), retain, create_graph)
         return
     run(ys, _seeds(grad_tensors, len(ys)), None, retain, create_graph, True)
-
-

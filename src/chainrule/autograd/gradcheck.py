@@ -114,7 +114,9 @@ def _differences(problem: _Problem, dirs: _Slices, step: float) -> list[Array]:
     rows = []
     for k in range(len(dirs.arrays[0])):
         ds = [d[k] for d in dirs.arrays]
-        reach = max((float(np.abs(p[d != 0]).max()) for p, d in zip(problem.points, ds, strict=True) if d.any()), default=1)
+        reach = max(
+            (float(np.abs(p[d != 0]).max()) for p, d in zip(problem.points, ds, strict=True) if d.any()), default=1
+        )
         h = step * max(1.0, reach)
         with no_grad():
             up = problem.evaluate([p + h * d for p, d in zip(problem.points, ds, strict=True)])
@@ -266,7 +268,9 @@ def _failure(
     fast: bool,
 ) -> str | None:
     for j, (a, b) in enumerate(zip(problem.values, problem.again, strict=True)):
-        if a.shape != b.shape or (a.size and not (np.abs(a - b) <= nondet_tol).all() and not np.array_equal(a, b, True)):
+        if a.shape != b.shape or (
+            a.size and not (np.abs(a - b) <= nondet_tol).all() and not np.array_equal(a, b, True)
+        ):
             return (
                 f"{problem.name()} is not deterministic: output {j} differs between two calls at the same point\n"
                 "  fix: seed random draws inside the function, or pass nondet_tol"

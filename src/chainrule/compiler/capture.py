@@ -83,6 +83,7 @@ class Capture(Interpreter):
         self.constants: list[Constant] = []
         self.instructions: list[Instruction] = []
         self.expected: dict[Source, Expected | None] = {}
+        self.identical: dict[Source, Tensor] = {}
         self._count = 0
         self._below: set[Interpreter] = set()
         self._held: dict[int, _Held] = {}
@@ -242,8 +243,8 @@ class Capture(Interpreter):
         if self._outside(root_of(tensor)):
             raise TracerError(
                 explain(
-                    "the numbers of a tensor from outside were asked for during a capture, where it is an input that may "
-                    "differ from call to call",
+                    "the numbers of a tensor from outside were asked for during a capture, where it is an input "
+                    "that may differ from call to call",
                     got=describe_type(tensor._d.dtype, tensor._d.shape),
                     fix="compute with the tensor (chainrule.where instead of `if`), capture the parts before and after "
                     "this line separately, or read the number outside and pass it as an argument",
@@ -312,7 +313,9 @@ class Capture(Interpreter):
         if owner is not None:
             source = Gradient(owner)
             self.expected.setdefault(source, None if g is None else Expected.of(g))
-            if g is not None:
+            if g is not None and id(g) in self._held and self._held[id(g)].source != source:
+                self.identical.setdefault(source, g)
+            elif g is not None:
                 self._gradients[id(g)] = (g, source)
         return g
 
@@ -356,9 +359,20 @@ class Capture(Interpreter):
                 self.expected.setdefault(owner, Expected.of(self._owner_tensor(owner)))
                 grads.append((owner, None if g is None else self.value(g).value))
         writes: list[tuple[Source, Value]] = [
-            (held.source, held.current.value) for held in self._held.values() if held.written and held.current is not None
+            (held.source, held.current.value)
+            for held in self._held.values()
+            if held.written and held.current is not None
         ]
-        writes += [(s, shell._d.value) for shell, s, first in self._arguments if shell._d is not first]
+        for shell, source, first in self._arguments:
+            if shell._d.shape != first.shape:
+                raise TracerError(
+                    explain(
+                        f"during a capture the shape of {source} was changed in place",
+                        fix="use the out-of-place method",
+                    )
+                )
+            if shell._d is not first:
+                writes.append((source, shell._d.value))
         self._grads.clear()
         self._views.clear()
         self._scalars.clear()
@@ -449,7 +463,7 @@ def trace(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         if isinstance(leaf, np.ndarray):
             raise TypeError(
                 explain(
-                    f"argument {i} of a captured function is a NumPy array, whose contents would be fixed in the program",
+                    f"argument {i} of a captured function is a NumPy array: its contents would be fixed in the program",
                     fix="pass a tensor: chainrule.from_numpy(array) shares its memory",
                 )
             )
@@ -478,5 +492,5 @@ def trace(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     graph = Graph(tuple(v for v, _ in level.inputs), tuple(level.constants), tuple(level.instructions), tuple(outputs))
     return Program(
         name, verify(graph), sources, shape, result_leaves, all_writes, set_grads, structure,
-        tuple(level.expected.items()), static, history, tuple(newborn),
+        tuple(level.expected.items()), tuple(level.identical.items()), static, history, tuple(newborn),
     )  # fmt: skip

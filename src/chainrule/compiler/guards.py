@@ -7,12 +7,14 @@ NOTE [guards]. Before a program is used again, these are compared with what they
   is read before it is set;
 * grad mode and default dtype;
 * what the function itself names: closure variables, defaults, globals, bound arguments of a partial, ``self`` of a
-  method. Of a number or text the value, of a tuple, list or dictionary of such its contents, of an object its identity;
-  of a module (an object with ``modules()``) also all ``training`` flags; of an optimizer (an object with
-  ``param_groups``) also which options are on. Functions of the same Python file that it names are looked into too.
+  method. Of a number or text the value, of a tuple, list or dictionary its contents (up to 1000 entries), of an object
+  its identity; of a module (an object with ``modules()``) also, for it and all modules within, the ``training`` flag
+  and other attributes that are numbers or texts, and which tensors its parameters and buffers are; of an optimizer (an
+  object with ``param_groups``) also which options are on. Functions of the same Python file that it names are looked
+  into too.
 
-Not compared: attributes of other objects, what functions of other files read, the environment, files, clocks. A function
-that decides by such things has to be given them as arguments.
+Not compared: attributes of other objects, the contents of arrays, what functions of other files read, the environment,
+files, clocks. A function that decides by such things has to be given them as arguments.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from chainrule.core.errors import is_internal
 from chainrule.ir.state import is_grad_enabled
 from chainrule.tensors.tensor import Tensor
 
+#: a longer tuple, list or dictionary is compared by identity and length
+MOST = 1000
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.dtype, np.generic, dtypes.dtype)
 
 
@@ -66,7 +70,9 @@ def observe(function: Callable[..., Any], leaves: Sequence[Any]) -> dict[str, An
         if id(v) in seen:
             continue
         seen.add(id(v))
-        if isinstance(v, (tuple, list)):
+        if isinstance(v, (tuple, list, dict)) and len(v) > MOST:
+            found[name] = (Same(v), len(v))
+        elif isinstance(v, (tuple, list)):
             found[name] = (type(v), len(v))
             todo += [(f"{name}[{i}]", x) for i, x in enumerate(v)]
         elif type(v) is dict:
@@ -79,6 +85,9 @@ def observe(function: Callable[..., Any], leaves: Sequence[Any]) -> dict[str, An
             todo += [(f"{name}'s {i}. bound argument", x) for i, x in enumerate(v.args)]
             todo += [(f"{name}'s bound {k}", x) for k, x in v.keywords.items()]
             todo.append((f"{name}'s function", v.func))
+        elif v is function and not isinstance(v, FunctionType):
+            todo += [(name, vars(type(v)).get("__call__"))]
+            found.update(_switches(name, v))
         elif isinstance(v, FunctionType):
             if not is_internal(v.__code__.co_filename) and v.__globals__ is home:
                 todo += _named_by(v)
@@ -94,8 +103,9 @@ def _plain_function(function: Any) -> Any:
         elif isinstance(function, MethodType):
             function = function.__func__
         else:
-            inner = getattr(type(function), "__call__", None)
-            return inner if isinstance(inner, FunctionType) else None
+            function = vars(type(function)).get("__call__")
+            if not isinstance(function, FunctionType):
+                return None
     return function
 
 
@@ -117,16 +127,25 @@ def _named_by(function: FunctionType) -> list[tuple[str, Any]]:
 
 
 def _switches(name: str, v: Any) -> dict[str, Any]:
-    """The training flags of a module, the options that are on in an optimizer."""
+    """Flags, numbers and tensors of a module; the options that are on in an optimizer."""
     found: dict[str, Any] = {}
-    modules, groups = getattr(v, "modules", None), getattr(v, "param_groups", None)
     if isinstance(v, type):
         return found
-    if callable(modules) and hasattr(v, "training"):
-        found[f"training flags of {name}"] = tuple(bool(m.training) for m in modules())
+    groups = getattr(v, "param_groups", None)
+    if hasattr(v, "training") and callable(getattr(v, "modules", None)):
+        for i, m in enumerate(v.modules()):
+            who = f"{name}" if i == 0 else f"{type(m).__name__} (module {i} of {name})"
+            found[f"training flag of {who}"] = bool(m.training)
+            numbers = {k: repr(x) for k, x in vars(m).items() if k[0] != "_" and isinstance(x, _PLAIN)}
+            found[f"attributes of {who}"] = numbers
+        for kind in ("parameters", "buffers"):
+            if callable(getattr(v, kind, None)):
+                found[f"{kind} of {name}"] = tuple(Same(t) for t in getattr(v, kind)())
     if isinstance(groups, list):
         for i, group in enumerate(groups):
-            on = tuple((k, bool(x) if isinstance(x, (int, float)) else x) for k, x in group.items() if isinstance(x, _PLAIN))
+            on = tuple(
+                (k, bool(x) if isinstance(x, (int, float)) else x) for k, x in group.items() if isinstance(x, _PLAIN)
+            )
             found[f"options of group {i} of {name}"] = (on, tuple(Same(p) for p in group.get("params", ())))
     return found
 
@@ -143,4 +162,6 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
 
 
 def _show(v: Any) -> str:
-    return v[1] if isinstance(v, tuple) and len(v) == 2 and isinstance(v[0], type) and isinstance(v[1], str) else repr(v)
+    return (
+        v[1] if isinstance(v, tuple) and len(v) == 2 and isinstance(v[0], type) and isinstance(v[1], str) else repr(v)
+    )

@@ -85,7 +85,10 @@ class Scalar(NamedTuple):
         return constant(np.asarray(self.read(), self.dtype))
 
     def __str__(self) -> str:
-        return "number"
+        names = [a for a in getattr(self.read, "args", ()) if isinstance(a, str)]
+        return (
+            f"number {names[-1]}" if names else f"number ({getattr(self.read, '__qualname__', 'read at every call')})"
+        )
 
 
 Source = Argument | State | Gradient | Scalar
@@ -148,13 +151,14 @@ class Program:
         grads: tuple[tuple[Argument | State, int | None], ...],
         arguments: trees.Structure,
         expected: tuple[tuple[Source, Expected | None], ...],
+        identical: tuple[tuple[Source, Tensor], ...],
         static: tuple[tuple[int, Any], ...],
         history: bool,
         newborn: tuple[Tensor, ...],
     ) -> None:
         self.name, self.graph, self.sources = name, graph, sources
         self.result, self.leaves, self.writes, self.grads = result, leaves, writes, grads
-        self.arguments, self.expected, self.static = arguments, expected, static
+        self.arguments, self.expected, self.identical, self.static = arguments, expected, identical, static
         self.history, self.newborn = history, newborn
 
     # ---- is it valid for this call?
@@ -162,7 +166,7 @@ class Program:
         """Why the program is not valid for these arguments and the state as it is now, or None if it is.
 
         Checked: the structure of the arguments, their Python values, and of every tensor that is read or written its
-        shape, dtype, whether it requires grad, and (for gradients that are read before they are set) whether it is None.
+        shape, dtype, whether it requires grad, and (for gradients read before they are set) whether it is None.
         """
         if structure != self.arguments:
             return f"the arguments have another structure: {structure}, captured with {self.arguments}"
@@ -178,11 +182,16 @@ class Program:
                 return f"the {source} is {'None' if t is None else type(t).__name__} now, captured as {expected}"
             elif Expected.of(t) != expected and not self._may_require_grad(source, expected, t):
                 return f"the {source} is {Expected.of(t)} now, captured as {expected}"
+        for source, same in self.identical:
+            if source.tensor(leaves) is not same:
+                return f"the {source} is no longer the tensor that the function also uses by itself"
         return None
 
     def _may_require_grad(self, source: Source, expected: Expected, t: Tensor) -> bool:
-        """An argument may require grad now if it did not, unless the program itself fills ``.grad`` by a backward pass."""
-        return isinstance(source, Argument) and not self.grads and Expected.of(t) == expected._replace(requires_grad=True)
+        """An argument may require grad now if it did not, unless the program itself sets ``.grad`` of something."""
+        return (
+            isinstance(source, Argument) and not self.grads and Expected.of(t) == expected._replace(requires_grad=True)
+        )
 
     # ---- running it
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -198,7 +207,7 @@ class Program:
                 explain(
                     f"the captured program {self.name!r} does not fit this call",
                     got=why,
-                    fix="capture again for these arguments, or use chainrule.compiler.captured(...), which does so by itself",
+                    fix="capture again for these arguments; chainrule.compiler.captured does so by itself",
                 )
             )
         return self.run(leaves)
@@ -285,9 +294,7 @@ class Program:
         shown = [repr(outputs[x.index]) if isinstance(x, Output) else str(x[0]) for x in self.leaves]
         lines.append(f"result: {', '.join(shown) or 'nothing'}")
         lines += [f"write {outputs[index]!r} to {source}" for source, index in self.writes]
-        lines += [
-            f"set grad of {source} to {'None' if at is None else repr(outputs[at])}" for source, at in self.grads
-        ]
+        lines += [f"set grad of {source} to {'None' if at is None else repr(outputs[at])}" for source, at in self.grads]
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -323,7 +330,7 @@ def check_overlap(
                 if (s in written or other in written) and np.may_share_memory(a, b):
                     raise TracerError(
                         explain(
-                            f"{name} writes a tensor whose memory another input uses as well, with no view between them",
+                            f"{name} writes a tensor whose memory another input uses too, with no view between them",
                             got=f"{s} and {other}",
                             fix="make one of them a view of the other, or give one its own memory with clone()",
                         )

@@ -159,7 +159,8 @@ def vmap(
         for start in range(0, size, chunk_size):
             stop = min(start + chunk_size, size)
             part = [
-                (t, a) if a is None else (TENSORS.getitem(t, (*(slice(None),) * a, slice(start, stop))), a) for t, a in every
+                (t, a) if a is None else (TENSORS.getitem(t, (*(slice(None),) * a, slice(start, stop))), a)
+                for t, a in every
             ]
             pieces.append(run(part, stop - start))
         flat_pieces = [trees.flatten(p)[0] for p in pieces]
@@ -172,5 +173,3 @@ def vmap(
         return trees.unflatten(shape, joined)
 
     return mapped
-
-

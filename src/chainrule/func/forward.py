@@ -62,7 +62,9 @@ def _tangent(op: Op, ts: list[Any], y: Tensor, ps: tuple[Tensor, ...], params: d
         return out  # type: ignore[no-any-return]
     if isinstance(op, Multilinear):
         if op.joint:
-            filled = [p if not op.flows(i) else TENSORS.zeros_like(p) if ts[i] is None else ts[i] for i, p in enumerate(ps)]
+            filled = [
+                p if not op.flows(i) else TENSORS.zeros_like(p) if ts[i] is None else ts[i] for i, p in enumerate(ps)
+            ]
             return apply(op, tuple(filled), params)  # type: ignore[no-any-return]
         for i, t in enumerate(ts):
             if t is not None:

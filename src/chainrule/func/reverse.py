@@ -18,6 +18,7 @@ from chainrule.core import trees
 from chainrule.core.errors import GradError, explain
 from chainrule.func.batch import vmap
 from chainrule.func.forward import jvp
+from chainrule.ir.interpreter import Tracer
 from chainrule.ir.state import enable_grad, get_state
 from chainrule.tape.engine import leaves
 from chainrule.tape.node import CLOSED, Leaf
@@ -76,18 +77,31 @@ class _Scope:
 
     def close(self, t: Tensor, foreign: bool) -> Tensor:
         """A result for the outside: with history only if it depends on something outside, and grad mode was on there."""
+        if not foreign:
+            return self._cut(t)
         if t._node is None:
             return t
-        if not foreign:
-            return wrap(t._d)
         return t if self.outside_grad else TENSORS.detach(t)  # type: ignore[no-any-return]
+
+    def _cut(self, t: Tensor) -> Tensor:
+        """``t`` without history, also at the levels outside as far as that leads to nothing but ended scopes."""
+        d = t._d
+        if isinstance(d, Tracer) and isinstance(d.value, Tensor):
+            value, extra = (
+                self._cut(v) if isinstance(v, Tensor) and not self.foreign([v]) else v for v in (d.value, d.extra)
+            )
+            if value is not d.value or extra is not d.extra:
+                d = Tracer(d.interpreter, value, extra, d.shape, d.dtype)
+        return t if d is t._d and t._node is None else wrap(d)
 
 
 def _select(args: tuple[Any, ...], argnums: int | tuple[int, ...]) -> Any:
     try:
         return args[argnums] if isinstance(argnums, int) else tuple(args[i] for i in argnums)
     except IndexError:
-        raise ValueError(explain("argnums names an argument that was not given", got=f"{argnums} of {len(args)}")) from None
+        raise ValueError(
+            explain("argnums names an argument that was not given", got=f"{argnums} of {len(args)}")
+        ) from None
 
 
 def _replace(args: tuple[Any, ...], argnums: int | tuple[int, ...], new: Any) -> tuple[Any, ...]:
@@ -215,7 +229,11 @@ def _basis(t: Tensor) -> Tensor:
 
 
 def jacrev(
-    func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False, chunk_size: int | None = None
+    func: Callable[..., Any],
+    argnums: int | tuple[int, ...] = 0,
+    *,
+    has_aux: bool = False,
+    chunk_size: int | None = None,
 ) -> Callable[..., Any]:
     """The Jacobian by reverse mode: one pass per output element, all at once under vmap.
 

@@ -28,7 +28,9 @@ def _merge(dictionaries: Any) -> dict[str, Tensor]:
         return dict(dictionaries)
     if not isinstance(dictionaries, (tuple, list)) or not all(isinstance(d, Mapping) for d in dictionaries):
         raise TypeError(
-            explain("functional_call takes a dictionary of tensors, or a tuple of dictionaries", got=repr(dictionaries)[:80])
+            explain(
+                "functional_call takes a dictionary of tensors, or a tuple of dictionaries", got=repr(dictionaries)[:80]
+            )
         )
     merged: dict[str, Tensor] = {}
     for d in dictionaries:
@@ -138,7 +140,9 @@ def stack_module_state(models: Sequence[Any]) -> tuple[dict[str, Tensor], dict[s
         raise ValueError("stack_module_state needs at least one module")
     first = models[0]
     if any(type(m) is not type(first) for m in models):
-        raise ValueError(explain("the modules differ in class", got=", ".join(sorted({type(m).__name__ for m in models}))))
+        raise ValueError(
+            explain("the modules differ in class", got=", ".join(sorted({type(m).__name__ for m in models})))
+        )
 
     def stacked(which: str, leaf: bool) -> dict[str, Tensor]:
         tables = [dict(getattr(m, which)()) for m in models]

@@ -102,7 +102,9 @@ def describe_size(nbytes: int) -> str:
     """``512 B``, ``31.4 kB`` or ``2.0 MB`` (powers of ten)."""
     if nbytes < 1000:
         return f"{nbytes} B"
-    amount, unit = (nbytes / 1e3, "kB") if nbytes < 1e6 else (nbytes / 1e6, "MB") if nbytes < 1e9 else (nbytes / 1e9, "GB")
+    amount, unit = (
+        (nbytes / 1e3, "kB") if nbytes < 1e6 else (nbytes / 1e6, "MB") if nbytes < 1e9 else (nbytes / 1e9, "GB")
+    )
     return f"{amount:.1f} {unit}"
 
 
@@ -150,10 +152,12 @@ def render(graph: Graph, notes: dict[Value, str] | None = None) -> str:
     lines = [f"input {v.describe()}{_comment(v.nbytes, notes.get(v, ''))}" for v in graph.inputs]
     for value, array, place in graph.constants:
         body = f" = {array.item()!r}" if array.size == 1 else ""
-        lines.append(f"constant {value.describe()}{body}{_comment(value.nbytes, describe_place(place) if place else '')}")
+        lines.append(
+            f"constant {value.describe()}{body}{_comment(value.nbytes, describe_place(place) if place else '')}"
+        )
     for instruction in graph.instructions:
-        place = describe_place(instruction.place) if instruction.place else ""
-        lines.append(f"{instruction}{_comment(sum(r.nbytes for r in instruction.results), place)}")
+        line = describe_place(instruction.place) if instruction.place else ""
+        lines.append(f"{instruction}{_comment(sum(r.nbytes for r in instruction.results), line)}")
     lines.append(f"return {', '.join(map(repr, graph.outputs))}")
     return "\n".join(lines)
 
@@ -176,8 +180,9 @@ def verify(graph: Graph) -> Graph:
     defined: set[Value] = set()
     for v in graph.inputs:
         _define(defined, v, "an input")
-    for value, array, _ in graph.constants:
+    for value, held, _ in graph.constants:
         _define(defined, value, "a constant")
+        array: Any = held
         if not isinstance(array, np.ndarray) or array.shape != value.shape or array.dtype != value.dtype:
             raise GraphError(f"the constant {value.describe()} holds {_describe_array(array)}")
     for position, instruction in enumerate(graph.instructions):
@@ -195,7 +200,7 @@ def verify(graph: Graph) -> Graph:
     return graph
 
 
-def _define(defined: set[Value], value: Value, where: str) -> None:
+def _define(defined: set[Value], value: Any, where: str) -> None:
     if value in defined:
         raise GraphError(f"{where}: {value!r} is defined a second time")
     if not isinstance(value.dtype, np.dtype) or not all(isinstance(d, int) and d >= 0 for d in value.shape):
@@ -214,7 +219,9 @@ def _at(instruction: Instruction) -> str:
 def _check_op(instruction: Instruction, where: str) -> None:
     op = instruction.op
     if REGISTRY.get(op.name) is not op:
-        raise GraphError(f"{where}: {op.name!r} is no op of the registry" + did_you_mean(op.name, REGISTRY) + _at(instruction))
+        raise GraphError(
+            f"{where}: {op.name!r} is no op of the registry" + did_you_mean(op.name, REGISTRY) + _at(instruction)
+        )
     given, arity = len(instruction.inputs), op.arity
     if given != arity if arity is not None else given < 1:
         raise GraphError(f"{where}: {op.name} takes {arity or 'one or more'} inputs, got {given}" + _at(instruction))
@@ -224,7 +231,8 @@ def _check_op(instruction: Instruction, where: str) -> None:
         )
     if set(instruction.params) != set(op.params):
         raise GraphError(
-            f"{where}: {op.name} has the parameters {tuple(op.params)}, got {tuple(instruction.params)}" + _at(instruction)
+            f"{where}: {op.name} has the parameters {tuple(op.params)}, got {tuple(instruction.params)}"
+            + _at(instruction)
         )
     for name, value in instruction.params.items():
         bad = next(_not_static(value), None)
@@ -252,12 +260,14 @@ def _check_types(instruction: Instruction, where: str) -> None:
     if isinstance(op, Elementwise) and len({v.shape for v in instruction.inputs}) > 1:
         shapes = ", ".join(v.describe() for v in instruction.inputs)
         raise GraphError(
-            f"{where}: an elementwise op got different shapes ({shapes}); broadcasting is an op of its own" + _at(instruction)
+            f"{where}: an elementwise op got different shapes ({shapes}); broadcasting is an op of its own"
+            + _at(instruction)
         )
     if isinstance(op, Elementwise) and len({v.dtype for v in instruction.inputs[op.name == "where" :]}) > 1:
         types = ", ".join(v.describe() for v in instruction.inputs)
         raise GraphError(
-            f"{where}: an elementwise op got different dtypes ({types}); conversion is an op of its own" + _at(instruction)
+            f"{where}: an elementwise op got different dtypes ({types}); conversion is an op of its own"
+            + _at(instruction)
         )
     try:
         inferred = op.infer(*(v.aval for v in instruction.inputs), **instruction.params)

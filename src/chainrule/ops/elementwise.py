@@ -18,6 +18,7 @@ from chainrule.ir.op import elementwise
 from chainrule.ops.samples import away, between, binary, booleans, real, sample, unary, unary_between
 
 _TWO_OVER_SQRT_PI = 2 / math.sqrt(math.pi)
+_ONE_OVER_SQRT_TAU = 1 / math.sqrt(2 * math.pi)
 _LN2, _LN10 = math.log(2), math.log(10)
 
 
@@ -61,9 +62,7 @@ add = elementwise(
     "add", np.add, lambda m, g, z, x, y: g, lambda m, g, z, x, y: g, doc="x + y", samples=binary(),
     special=[((math.inf, 1.0), math.inf), ((math.inf, -math.inf), math.nan)],
 )  # fmt: skip
-sub = elementwise(
-    "sub", np.subtract, lambda m, g, z, x, y: g, lambda m, g, z, x, y: -g, doc="x - y", samples=binary()
-)
+sub = elementwise("sub", np.subtract, lambda m, g, z, x, y: g, lambda m, g, z, x, y: -g, doc="x - y", samples=binary())
 mul = elementwise(
     "mul", np.multiply, lambda m, g, z, x, y: g * y, lambda m, g, z, x, y: g * x, doc="x y", samples=binary(),
     special=[((0.0, math.inf), math.nan)],
@@ -87,6 +86,8 @@ pow = elementwise(
     doc="x ** y", samples=(*binary(_positive, real), sample(_positive(3), _whole(3))),
     special=[((0.0, 0.0), 1.0), ((math.nan, 0.0), 1.0), ((2.0, math.inf), math.inf), ((-8.0, 1 / 3), math.nan)],
 )  # fmt: skip
+
+
 def _checked(divide: Callable[..., Any]) -> Callable[..., Any]:
     """Division that has no value for booleans, nor for an integer by zero: errors, where NumPy gives int8 and 0."""
 
@@ -102,15 +103,16 @@ def _checked(divide: Callable[..., Any]) -> Callable[..., Any]:
     return kernel
 
 
-# The remainder has the sign of the divisor (Python's %); its jumps have measure zero. The quotient is read off the value:
-# x / y may round up to the next integer.
+# The remainder has the sign of the divisor (Python's %); its jumps have measure zero. The quotient is read off the
+# value: x / y may round up to the next integer.
+_DIVISIONS = (sample(between(0.1, 0.8, 3, 4), between(0.9, 1.5, 4)), sample(_nonzero(4), _nonzero(3, 1)))
 remainder = elementwise(
     "remainder", _checked(np.remainder), lambda m, g, z, x, y: g, lambda m, g, z, x, y: -g * m.floor_divide(x, y),
-    doc="x - floor(x / y) y", samples=(sample(between(0.1, 0.8, 3, 4), between(0.9, 1.5, 4)), sample(_nonzero(4), _nonzero(3, 1))),
+    doc="x - floor(x / y) y", samples=_DIVISIONS,
 )  # fmt: skip
 fmod = elementwise(
     "fmod", _checked(np.fmod), lambda m, g, z, x, y: g, lambda m, g, z, x, y: -g * m.round((x - z) / y),
-    doc="x - trunc(x / y) y", samples=(sample(between(0.1, 0.8, 3, 4), between(0.9, 1.5, 4)), sample(_nonzero(4), _nonzero(3, 1))),
+    doc="x - trunc(x / y) y", samples=_DIVISIONS,
 )  # fmt: skip
 floor_divide = elementwise(
     "floor_divide", _checked(np.floor_divide), doc="floor(x / y)", arity=2, samples=binary(real, _nonzero)
@@ -126,7 +128,9 @@ def _sign(x: Any) -> Any:
 
 
 square = elementwise("square", lambda x: np.multiply(x, x), lambda m, g, y, x: g * (2 * x), doc="x^2", samples=unary())
-abs = elementwise("abs", np.abs, lambda m, g, y, x: g * m.sign(x), doc="|x|; derivative 0 at 0", samples=unary(_nonzero))
+abs = elementwise(
+    "abs", np.abs, lambda m, g, y, x: g * m.sign(x), doc="|x|; derivative 0 at 0", samples=unary(_nonzero)
+)
 sign = elementwise("sign", _sign, lambda m, g, y, x: m.zeros_like(g), doc="-1, 0 or 1", samples=unary(_nonzero))
 
 # ---- exponentials, logarithms, roots
@@ -188,7 +192,9 @@ acos = elementwise(
     "acos", np.arccos, lambda m, g, y, x: -g / m.sqrt(1 - x * x), doc="arccos x", promotes="float",
     samples=unary_between(-0.8, 0.8),
 )  # fmt: skip
-atan = elementwise("atan", np.arctan, lambda m, g, y, x: g / (1 + x * x), doc="arctan x", promotes="float", samples=unary())
+atan = elementwise(
+    "atan", np.arctan, lambda m, g, y, x: g / (1 + x * x), doc="arctan x", promotes="float", samples=unary()
+)
 # At the origin, where there is no derivative, zero flows, as in PyTorch; hypot keeps the squares from overflowing.
 atan2 = elementwise(
     "atan2", np.arctan2,
@@ -218,6 +224,7 @@ atanh = elementwise(
     "atanh", np.arctanh, lambda m, g, y, x: g / (1 - x * x), doc="artanh x", promotes="float",
     samples=unary_between(-0.8, 0.8), special=[((1.0,), math.inf)],
 )  # fmt: skip
+
 
 # ---- error function and gamma function
 def _lgamma(x: Any) -> Any:
@@ -280,7 +287,7 @@ _erf = _scipy("erf")
 # Hendrycks & Gimpel, 2016, "Gaussian error linear units".
 gelu = elementwise(
     "gelu", lambda x: x * (0.5 * (1 + _erf(x * math.sqrt(0.5)))),
-    lambda m, g, y, x: g * (0.5 * (1 + m.erf(x * math.sqrt(0.5))) + x * (m.exp(-0.5 * (x * x)) / math.sqrt(2 * math.pi))),
+    lambda m, g, y, x: g * (0.5 * (1 + m.erf(x * math.sqrt(0.5))) + x * (m.exp(-0.5 * (x * x)) * _ONE_OVER_SQRT_TAU)),
     doc="x Phi(x), Phi the normal distribution function", promotes="float", samples=unary(), special=[((1e4,), 1e4)],
 )  # fmt: skip
 

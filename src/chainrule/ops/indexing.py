@@ -90,20 +90,22 @@ def _batch_take_add(m: Any, size: int, xs: Any, batched: Any, axis: int, length:
 
 
 take = multilinear(
-    "take", _take, lambda m, g, avals, x, index, axis: m.take_add(g, index, axis=axis, length=avals[0].shape[axis]), None,
+    "take", _take,
+    lambda m, g, avals, x, index, axis: m.take_add(g, index, axis=axis, length=avals[0].shape[axis]), None,
     params=("axis",), infer=_infer_take, batch=_batch_take, doc="the slices of x along an axis at the given indices",
     samples=(
         sample(real(5, 3), integers(0, 5, 4), axis=0), sample(real(3, 5), integers(-5, 5, 2, 2), axis=1),
         sample(real(5), integers(0, 5), axis=0),
     ),
-    reference=lambda x, index, axis: np.moveaxis(np.moveaxis(x, axis, 0)[index], range(index.ndim), range(axis, axis + index.ndim)),
+    reference=lambda x, index, axis: x[(slice(None),) * axis + (index,)],
 )  # fmt: skip
 take_add = multilinear(
     "take_add", _take_add, lambda m, g, avals, x, index, axis, length: m.take(g, index, axis=axis), None,
     params=("axis", "length"), infer=_infer_take_add, batch=_batch_take_add,
     doc="zeros to which slices are added at the given indices",
     samples=(
-        sample(real(4, 3), integers(0, 5, 4), axis=0, length=5), sample(real(3, 2, 2), integers(0, 5, 2, 2), axis=1, length=5),
+        sample(real(4, 3), integers(0, 5, 4), axis=0, length=5),
+        sample(real(3, 2, 2), integers(0, 5, 2, 2), axis=1, length=5),
     ),
 )  # fmt: skip
 
@@ -222,7 +224,8 @@ def _one_hot(index: Any, classes: int) -> Any:
 
 
 one_hot = multilinear(
-    "one_hot", _one_hot, None, params=("classes",), infer=lambda a, classes: Aval((*a.shape, classes), np.dtype(np.int64)),
+    "one_hot", _one_hot, None, params=("classes",),
+    infer=lambda a, classes: Aval((*a.shape, classes), np.dtype(np.int64)),
     batch=lambda m, size, xs, batched, classes: m.one_hot(xs[0], classes), doc="a row of zeros with a one at the index",
     samples=(sample(integers(0, 4, 3), classes=4),), reference=lambda x, classes: np.eye(classes, dtype=np.int64)[x],
 )  # fmt: skip

@@ -12,9 +12,7 @@ from chainrule.ops.samples import away, binary, booleans, integers, real, sample
 
 
 def _test(name: str, kernel: Any, doc: str, arity: int = 2) -> Elementwise:
-    samples = (
-        unary() if arity == 1 else (*binary(), sample(integers(0, 3, 4), integers(0, 3, 4)))
-    )
+    samples = unary() if arity == 1 else (*binary(), sample(integers(0, 3, 4), integers(0, 3, 4)))
     return elementwise(name, kernel, doc=doc, arity=arity, result="bool", samples=samples)
 
 

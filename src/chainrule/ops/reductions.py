@@ -44,6 +44,8 @@ sum = multilinear(
     ),
     reference=lambda x, axes, keepdims: np.sum(x, axis=axes, keepdims=keepdims),
 )  # fmt: skip
+
+
 def _count(shape: Shape, axes: Shape) -> float:
     """How many elements are averaged; NaN for none, so that their mean is NaN."""
     return float(size_of([shape[a] for a in axes])) or math.nan

@@ -1,4 +1,4 @@
-"""Ops that move elements without computing: shapes, axes, slices, joining, casting. All linear; views where NumPy views."""
+"""Ops that move elements without computing: shapes, axes, slices, joining, casting. All linear; views as in NumPy."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def _flip(x: Any, axes: Shape) -> Any:
 flip = multilinear(
     "flip", _flip, lambda m, g, avals, x, axes: m.flip(g, axes), params=("axes",), infer=lambda a, axes: a,
     batch=lambda m, size, xs, batched, axes: m.flip(xs[0], tuple(a + 1 for a in axes)),
-    doc="elements along the axes in reverse order", samples=(sample(real(3, 4), axes=(1,)), sample(real(3, 4), axes=(0, 1))),
+    doc="elements along the axes in reverse order",
+    samples=(sample(real(3, 4), axes=(1,)), sample(real(3, 4), axes=(0, 1))),
 )  # fmt: skip
 
 
@@ -104,7 +105,8 @@ unslice = multilinear(
     "unslice", _unslice, lambda m, g, avals, x, index, shape: m.getitem(g, index),
     params=("index", "shape"), infer=lambda a, index, shape: Aval(shape, a.dtype),
     batch=lambda m, size, xs, batched, index, shape: m.unslice(xs[0], _behind_batch(index), (size, *shape)),
-    doc="zeros of a shape, with x in the place of the index", samples=(sample(real(2, 4), index=(slice(0, 4, 2),), shape=(5, 4)),),
+    doc="zeros of a shape, with x in the place of the index",
+    samples=(sample(real(2, 4), index=(slice(0, 4, 2),), shape=(5, 4)),),
 )  # fmt: skip
 
 # ---- views and writing through them
@@ -202,5 +204,3 @@ def _triangle(name: str, kernel: Any, doc: str) -> Any:
 
 tril = _triangle("tril", lambda x, k: np.tril(x, k), "elements on and below the k-th diagonal, else 0")
 triu = _triangle("triu", lambda x, k: np.triu(x, k), "elements on and above the k-th diagonal, else 0")
-
-

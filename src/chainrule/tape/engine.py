@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chainrule.core.errors import GradError, describe_place
+from chainrule.core.errors import GradError, describe_place, explain
 from chainrule.ir.namespace import NUMPY, Namespace
 from chainrule.ir.op import Elementwise, General, Multilinear, Op
 from chainrule.tape.anomaly import WATCHING, inspect
@@ -27,10 +27,6 @@ from chainrule.tape.node import PICK, ROOTS, Cotangents, Leaf, Node, pick
 Back = Callable[[Node, Any], Iterable[Any]]
 #: ``accumulate(leaf, cotangent, fresh)``
 Accumulate = Callable[[Leaf, Any, bool], None]
-_FREED = (
-    "this graph was freed by an earlier backward pass\n"
-    "  fix: pass retain_graph=True to that pass, or run the forward computation again"
-)
 
 
 # ---- one op, on raw arrays
@@ -131,9 +127,16 @@ def _count_uses(start: Any) -> dict[Any, int]:
     uses = {start: 0}
     stack = [start] if type(start) is Node else []
     while stack:
-        edges = stack.pop().edges
+        n = stack.pop()
+        edges = n.edges
         if edges is None:
-            raise GradError(_FREED)
+            raise GradError(
+                explain(
+                    "this graph was freed by an earlier backward pass",
+                    got=f"{n.name()} of {n.where()}",
+                    fix="pass retain_graph=True to that pass, or run the forward computation again",
+                )
+            )
         for c in edges:
             if c is not None:
                 if c in uses:

@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 
 _ids = count()
+_LAST = -1
 #: node or leaf -> {id: function of a cotangent that returns a replacement or None}
 HOOKS: weakref.WeakKeyDictionary[Any, dict[int, Callable[[Any], Any]]] = weakref.WeakKeyDictionary()
 
@@ -36,9 +37,22 @@ class RemovableHandle:
 
 def register(target: Any, hook: Callable[[Any], Any]) -> RemovableHandle:
     """Call ``hook`` with the complete cotangent of ``target`` in every later pass, in order of registration."""
-    handle = RemovableHandle(HOOKS.setdefault(target, {}))
-    HOOKS[target][handle.id] = hook
+    table = HOOKS.setdefault(target, {})
+    handle = RemovableHandle(table)
+    table[handle.id] = hook
+    if _LAST in table:
+        table[_LAST] = table.pop(_LAST)
     return handle
+
+
+def register_last(target: Any, hook: Callable[[Any], Any]) -> None:
+    """Call ``hook`` after all others of ``target``, also those registered later; there is one such place."""
+    HOOKS.setdefault(target, {})[_LAST] = hook
+
+
+def remove_last(target: Any) -> None:
+    """Take away what :func:`register_last` put in place."""
+    HOOKS.get(target, {}).pop(_LAST, None)
 
 
 def run(target: Any, g: Any) -> Any:

@@ -185,9 +185,13 @@ def accumulate_into(
                     fix="make it with requires_grad=True before the computation",
                 )
             )
-    want: dict[Any, Any] = {t._node: None for t in targets}
+    unique = {t._node: t for t in targets}
+    want: dict[Any, Any] = dict.fromkeys(unique)
+    for node, t in unique.items():
+        if type(node) is not Leaf:
+            t.retain_grad()
     run(outputs, seeds, want, retain, create, False)
-    for node, t in {t._node: t for t in targets}.items():
-        g = want[node]
+    for node, t in unique.items():
+        g = want[node] if type(node) is Leaf else None  # the others have kept theirs
         if g is not None:
             t.grad = TENSORS.copy(g) if t.grad is None else t.grad + g

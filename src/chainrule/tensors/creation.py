@@ -119,7 +119,9 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
     if not isinstance(array, np.ndarray):
         raise TypeError(explain("from_numpy needs a NumPy array", got=type(array).__name__, fix="use chainrule.tensor"))
     kind = dtypes.from_numpy(array.dtype)
-    return _finish(array if array.dtype == kind.numpy and array.dtype.isnative else array.astype(kind.numpy), None, False)
+    return _finish(
+        array if array.dtype == kind.numpy and array.dtype.isnative else array.astype(kind.numpy), None, False
+    )
 
 
 def _filled(value: Any, sizes: tuple[Any, ...], dtype: Any, dev: Any, requires_grad: bool) -> Tensor:
@@ -172,9 +174,7 @@ def empty_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False,
     return _like(input, 0, dtype, requires_grad)
 
 
-def full_like(
-    input: Tensor, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False, **_: Any
-) -> Tensor:
+def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
     """``fill_value`` in the shape and dtype of ``input``."""
     return _like(input, fill_value, dtype, requires_grad)
 
@@ -195,7 +195,9 @@ def arange(
             explain("arange cannot reach the end", expected="a nonzero step towards it", got=f"{start}, {end}, {step}")
         )
     given = all(isinstance(v, (int, np.integer)) for v in (start, end, step))
-    kind = (dtypes.int64.numpy if given else dtypes.get_default_dtype().numpy) if dtype is None else dtypes.as_numpy(dtype)
+    kind = (
+        (dtypes.int64.numpy if given else dtypes.get_default_dtype().numpy) if dtype is None else dtypes.as_numpy(dtype)
+    )
     if given:
         array = np.arange(start, end, step).astype(kind)
     else:
@@ -256,5 +258,3 @@ def triu_indices(row: int, col: int, offset: int = 0) -> Tensor:
 def is_tensor(obj: Any) -> bool:
     """Whether ``obj`` is a tensor."""
     return isinstance(obj, Tensor)
-
-

@@ -17,9 +17,9 @@ from chainrule.core.shapes import broadcast_shapes, inverse_permutation, normali
 from chainrule.ir.interpreter import Tracer
 from chainrule.ir.state import get_state
 from chainrule.tensors.apply import constant
-from chainrule.tensors.inplace import write
 from chainrule.tensors.fastpath import TENSORS as T
 from chainrule.tensors.fastpath import VIEWS
+from chainrule.tensors.inplace import write
 from chainrule.tensors.namespace import as_operand, broadcast, cast
 from chainrule.tensors.tensor import Tensor
 
@@ -27,7 +27,9 @@ _INT64 = np.dtype(np.int64)
 
 
 def _is_basic(item: Any) -> bool:
-    return item is None or item is Ellipsis or isinstance(item, (slice, int, np.integer)) and not isinstance(item, bool)
+    if isinstance(item, (slice, int, np.integer)):
+        return not isinstance(item, bool)
+    return item is None or item is Ellipsis
 
 
 def _as_index(item: Any) -> Any:
@@ -43,7 +45,9 @@ def _as_index(item: Any) -> Any:
         if kind == "f":
             raise IndexError(
                 explain(
-                    "tensors used as indices must be integers or booleans", got=str(item.dtype), fix="convert with .long()"
+                    "tensors used as indices must be integers or booleans",
+                    got=str(item.dtype),
+                    fix="convert with .long()",
                 )
             )
         interpreter = get_state().interpreter
@@ -208,7 +212,9 @@ class _Advanced:
                 want = tuple(x._d.shape[axis : axis + len(i._d.shape)])
                 if tuple(i._d.shape) != want:
                     raise IndexError(
-                        explain("the mask does not fit the tensor", expected=f"shape {want}", got=str(tuple(i._d.shape)))
+                        explain(
+                            "the mask does not fit the tensor", expected=f"shape {want}", got=str(tuple(i._d.shape))
+                        )
                     )
                 entries += _mask_rows(i)
             else:
@@ -218,7 +224,9 @@ class _Advanced:
         advanced = [k for k, e in enumerate(entries) if isinstance(e, (Tensor, int))]
         together = advanced[-1] - advanced[0] + 1 == len(advanced)
         self.basic = tuple(slice(None) if k in advanced else e for k, e in enumerate(entries))
-        tensors = [constant(e, _INT64) if isinstance(e, int) else cast(e, _INT64) for e in (entries[k] for k in advanced)]
+        tensors = [
+            constant(e, _INT64) if isinstance(e, int) else cast(e, _INT64) for e in (entries[k] for k in advanced)
+        ]
         self.part_shape = np.broadcast_to(np.empty((), bool), x._d.shape)[self.basic].shape
         self.axes = advanced
         self.at = advanced[0] if together else 0
@@ -269,7 +277,9 @@ class _Advanced:
 # ---- functions with an index
 def _long(index: Tensor) -> Tensor:
     if index._d.dtype.kind not in "iu":
-        raise IndexError(explain("the index must be an integer tensor", got=str(index.dtype), fix="convert with .long()"))
+        raise IndexError(
+            explain("the index must be an integer tensor", got=str(index.dtype), fix="convert with .long()")
+        )
     return cast(index, _INT64)
 
 
@@ -309,7 +319,9 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     if dim is None:
         return take(input, indices)
     axis = normalize_axis(dim, len(input._d.shape))
-    shape = list(broadcast_shapes(*(tuple(1 if k == axis else d for k, d in enumerate(t._d.shape)) for t in (input, indices))))
+    shape = list(
+        broadcast_shapes(*(tuple(1 if k == axis else d for k, d in enumerate(t._d.shape)) for t in (input, indices)))
+    )
     wide = [T.broadcast_to(t, (*shape[:axis], t._d.shape[axis], *shape[axis + 1 :])) for t in (input, indices)]
     return T.gather(wide[0], _long(wide[1]), axis=axis)  # type: ignore[no-any-return]
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from chainrule.core import dtypes
 from chainrule.core.errors import DTypeError, GradError, ShapeError, TracerError, explain, user_place
+from chainrule.core.shapes import size_of
 from chainrule.ir.interpreter import Interpreter, Tracer
 from chainrule.ir.op import REGISTRY
 from chainrule.ir.state import get_state
@@ -241,5 +242,13 @@ def check_unshared(t: Tensor, name: str) -> None:
     """Raise for a view or a base of views, whose shape cannot change under the others."""
     if t._view is not None:
         raise RuntimeError(explain(f"{name}: this tensor is a view, or has views", fix="use the out-of-place method"))
-    if type(t._node) is Leaf and get_state().grad:
+    interpreter, grad = get_state()
+    if interpreter is not None and interpreter.keeps(t):
+        raise TracerError(
+            explain(
+                f"{name}: inside {interpreter.what} the shape of a tensor from outside cannot change",
+                fix="use the out-of-place method",
+            )
+        )
+    if type(t._node) is Leaf and grad:
         raise GradError(explain(f"{name} on a leaf that requires a gradient", fix="use the out-of-place method"))

@@ -18,7 +18,7 @@ def to_dlpack(self: Tensor, **kwargs: Any) -> Any:
     Raises:
         BufferError: if it requires a gradient.
     """
-    if self._node is not None:
+    if self.requires_grad:
         raise BufferError(explain("a tensor that requires a gradient cannot be exported", fix="use .detach() first"))
     return self.numpy_payload().__dlpack__(**kwargs)
 

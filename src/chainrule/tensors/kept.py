@@ -13,12 +13,11 @@ from chainrule.tape.node import Node
 class _Kept:
     """The gradient of a result for which ``retain_grad`` was called, and the hook that fills it in."""
 
-    __slots__ = ("grad", "handle", "make")
+    __slots__ = ("grad", "make")
 
     def __init__(self, make: Callable[[Any], Any]) -> None:
         self.grad: Any = None
         self.make = make
-        self.handle: hooks.RemovableHandle | None = None
 
     def arrive(self, g: Any) -> None:
         """Add a cotangent."""
@@ -35,18 +34,17 @@ def retain(node: Node, make: Callable[[Any], Any]) -> None:
     """Keep the gradient of a node in the passes to come; ``make`` makes a Tensor of a cotangent."""
     if node not in RETAINED:
         kept = RETAINED[node] = _Kept(make)
-        kept.handle = hooks.register(node, kept.arrive)
+        hooks.register_last(node, kept.arrive)
 
 
 def follow(old: Any, new: Any) -> None:
     """A tensor's history went from ``old`` to ``new`` because it was written: what is retained goes along."""
     kept = RETAINED.pop(old, None)
     if kept is not None:
-        assert kept.handle is not None
-        kept.handle.remove()
+        hooks.remove_last(old)
         if type(new) is Node:
             RETAINED[new] = kept
-            kept.handle = hooks.register(new, kept.arrive)
+            hooks.register_last(new, kept.arrive)
 
 
 def of_node(node: Node) -> Any:

@@ -12,8 +12,9 @@ from chainrule.core.errors import GradError, explain
 from chainrule.ir.interpreter import Tracer
 from chainrule.ir.state import no_grad
 from chainrule.tape.clock import owner
+from chainrule.tensors.apply import up_to_date
 from chainrule.tensors import backward, creation, indexing, inplace, interop, random, types
-from chainrule.tensors.functions import linalg, pointwise, reduce, shape
+from chainrule.tensors.functions import assemble, linalg, placing, pointwise, reduce, scans, shape, statistics
 from chainrule.tensors.inplace import copy_, in_place, write
 from chainrule.tensors.fastpath import TENSORS as T
 from chainrule.tensors.namespace import cast
@@ -175,7 +176,7 @@ def _identity(self: Tensor, *_: Any, **__: Any) -> Tensor:
 def attach_methods() -> None:
     """Make every listed function a method; called once, when the package is imported."""
     cls: Any = Tensor
-    for module in (pointwise, reduce, shape, linalg, indexing):
+    for module in (pointwise, reduce, shape, linalg, indexing, assemble, placing, scans, statistics):
         for name in module.FUNCTIONS:
             setattr(cls, name, getattr(module, name))
     for name in (
@@ -195,7 +196,7 @@ def attach_methods() -> None:
     cls.__repr__, cls.__format__ = _repr, _format
     cls.__array_ufunc__ = interop.array_ufunc
     cls.__dlpack__, cls.__dlpack_device__ = interop.to_dlpack, interop.dlpack_device
-    cls.backward = backward.backward
+    cls.backward, cls._current = backward.backward, up_to_date
     cls.T, cls.mT = property(shape.numpy_transpose), property(shape.matrix_transpose)
     cls.where = lambda self, condition, other: pointwise.where(condition, self, other)
     cls.dim, cls.ndimension, cls.nelement = (lambda self: self.ndim), (lambda self: self.ndim), shape.numel

@@ -15,7 +15,7 @@ import numpy as np
 from chainrule.core import dtypes
 from chainrule.core.errors import explain
 from chainrule.ir.interpreter import Tracer
-from chainrule.tape.node import Node
+from chainrule.ir.state import get_state
 from chainrule.tensors.tensor import Tensor
 
 _PROFILES: dict[str, dict[str, Any]] = {
@@ -115,9 +115,9 @@ def _notes(t: Tensor, a: np.ndarray[Any, Any]) -> list[str]:
         notes.append(f"size={tuple(a.shape)}")
     if a.dtype != usual and (a.size == 0 or a.dtype not in (dtypes.int64.numpy, dtypes.bool_.numpy)):
         notes.append(f"dtype={t.dtype}")
-    if type(t._node) is Node:
-        notes.append(f"grad_fn=<{t._node.name()}>")
-    elif t._node is not None:
+    if t.grad_fn is not None:
+        notes.append(f"grad_fn=<{t.grad_fn.name()}>")
+    elif t.requires_grad:
         notes.append("requires_grad=True")
     return notes
 
@@ -126,6 +126,9 @@ def tensor_repr(t: Tensor, name: str = "tensor") -> str:
     """The text of a tensor."""
     if isinstance(t._d, Tracer):
         return f"{name}({t._d!r})"
+    interpreter = get_state().interpreter
+    if interpreter is not None and interpreter.keeps(t):
+        return f"{name}(<a tensor from outside {interpreter.what}, shape {tuple(t._d.shape)}, {t._d.dtype}>)"
     a = t.numpy_payload()
     indent = len(name) + 1
     short = a.size > _options["threshold"]

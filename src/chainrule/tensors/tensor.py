@@ -96,10 +96,17 @@ class Tensor:
     _d: Any
     _node: Any
     _view: Any
+    #: ``apply.up_to_date``, attached by ``tensors.methods`` because it stands above
+    _current: Any
 
     def __new__(cls, data: Any = None, *args: Any, **kwargs: Any) -> Any:
         """``Tensor(data)`` copies data as the default dtype; ``Tensor(2, 3)`` is an uninitialized shape, as in PyTorch."""
         return from_data(cls, data, args)
+
+    @property
+    def _history(self) -> Any:
+        """``_node``, of a view after looking at its base again if that was written."""
+        return self._node if self._view is None else self._current()._node
 
     # ---- what it is
     @property
@@ -125,7 +132,7 @@ class Tensor:
     @property
     def requires_grad(self) -> bool:
         """Whether a gradient flows to or through it."""
-        return self._node is not None
+        return self._history is not None
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
@@ -137,7 +144,7 @@ class Tensor:
         Raises:
             RuntimeError: for a dtype that is not floating, or a tensor that is the result of an op.
         """
-        if type(self._node) is Node:
+        if type(self._history) is Node:
             if requires_grad:
                 return self
             raise GradError(
@@ -153,7 +160,7 @@ class Tensor:
                 )
             )
         if not requires_grad:
-            if self._node is not None:
+            if self._history is not None:
                 kept.park(self, self._node.grad)
             self._node = None
         elif self._node is None:
@@ -165,17 +172,17 @@ class Tensor:
     @property
     def is_leaf(self) -> bool:
         """Whether it was made by the user rather than by an op that is recorded."""
-        return type(self._node) is not Node
+        return type(self._history) is not Node
 
     @property
     def grad_fn(self) -> Any:
         """The node that made it, or None for a leaf."""
-        return self._node if type(self._node) is Node else None
+        return node if type(node := self._history) is Node else None
 
     @property
     def grad(self) -> Any:
         """The gradient accumulated by ``backward``: a Tensor of the same shape, or None."""
-        node = self._node
+        node = self._history
         if type(node) is Leaf:
             interpreter = get_state().interpreter
             return node.grad if interpreter is None else interpreter.read_grad(node, self)
@@ -185,7 +192,7 @@ class Tensor:
     def grad(self, value: Any) -> None:
         if value is not None:
             self._check_grad(value)
-        node = self._node
+        node = self._history
         if type(node) is Leaf:
             _set_grad(self, value)
         elif node is None:
@@ -233,7 +240,7 @@ class Tensor:
 
     def retain_grad(self) -> None:
         """Keep the gradient of this non-leaf tensor in ``.grad`` during the next backward passes."""
-        node = self._node
+        node = self._history
         if node is None:
             raise GradError(explain("retain_grad on a tensor that does not require a gradient"))
         if type(node) is Node:
@@ -242,11 +249,11 @@ class Tensor:
     @property
     def retains_grad(self) -> bool:
         """Whether :meth:`retain_grad` was called on this result of an op."""
-        return type(self._node) is Node and self._node in kept.RETAINED
+        return type(self._history) is Node and self._history in kept.RETAINED
 
     def register_hook(self, hook: Callable[[Any], Any]) -> hooks.RemovableHandle:
         """Call ``hook(grad)`` in every backward pass; a returned tensor replaces the gradient."""
-        if self._node is None:
+        if self._history is None:
             raise GradError(explain("register_hook on a tensor that does not require a gradient"))
 
         def adapt(g: Any) -> Any:
@@ -279,7 +286,7 @@ class Tensor:
         Raises:
             RuntimeError: if the tensor requires a gradient and ``force`` is false.
         """
-        if self._node is not None and not force:
+        if self._history is not None and not force:
             raise GradError(
                 explain(
                     "numpy() on a tensor that requires a gradient would lose its history", fix="use .detach().numpy()"
@@ -359,7 +366,7 @@ class Tensor:
     __hash__ = object.__hash__
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        if type(self._node) is Node:
+        if type(self._history) is Node:
             raise RuntimeError(
                 explain("only leaf tensors can be copied deeply", fix="use .detach().clone(), or .clone() to keep history")
             )
@@ -378,7 +385,7 @@ class Tensor:
         return bool((self == item).any())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return rebuild, (type(self), self.numpy_payload(), self._node is not None)
+        return rebuild, (type(self), self.numpy_payload(), self._history is not None)
 
 
 def rebuild(cls: type[Tensor], array: Any, requires_grad: bool) -> Any:

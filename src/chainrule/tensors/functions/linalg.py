@@ -11,11 +11,12 @@ from chainrule.core.errors import ShapeError, explain
 from chainrule.core.shapes import normalize_axis
 from chainrule.ir.op import REGISTRY
 from chainrule.ops.products import mismatch
-from chainrule.tensors.functions.shape import expand
 from chainrule.tensors.fastpath import TENSORS as T
 from chainrule.tensors.fastpath import binary
+from chainrule.tensors.functions.shape import expand
 from chainrule.tensors.namespace import as_operand, cast, common_dtype
 from chainrule.tensors.tensor import Tensor
+
 
 def _matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product of the last two dimensions, leading ones broadcast; vectors as rows (left) or columns (right).
@@ -26,11 +27,17 @@ def _matmul(input: Tensor, other: Tensor) -> Tensor:
     input, other = as_operand(input, "matmul"), as_operand(other, "matmul")
     if not isinstance(input, Tensor) or not isinstance(other, Tensor):
         raise TypeError(
-            explain("matmul needs two tensors", got=f"{type(input).__name__} and {type(other).__name__}", fix="use * for numbers")
+            explain(
+                "matmul needs two tensors",
+                got=f"{type(input).__name__} and {type(other).__name__}",
+                fix="use * for numbers",
+            )
         )
     a, b = input._d.shape, other._d.shape
     if not a or not b:
-        raise ShapeError(explain("matmul of a tensor of zero dimensions", got=f"{a} and {b}", fix="use * for a product"))
+        raise ShapeError(
+            explain("matmul of a tensor of zero dimensions", got=f"{a} and {b}", fix="use * for a product")
+        )
     inner = a[-1], b[-2] if len(b) > 1 else b[0]
     if inner[0] != inner[1]:
         raise mismatch("matmul", a, b, inner)
@@ -59,7 +66,11 @@ def _ranks(name: str, expected: tuple[int, ...], *tensors: Tensor) -> None:
     ranks = tuple(len(t._d.shape) for t in tensors)
     if ranks != expected:
         raise ShapeError(
-            explain(f"{name}: wrong number of dimensions", expected=str(expected), got=f"{[tuple(t.shape) for t in tensors]}")
+            explain(
+                f"{name}: wrong number of dimensions",
+                expected=str(expected),
+                got=f"{[tuple(t.shape) for t in tensors]}",
+            )
         )
 
 
@@ -129,6 +140,14 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Raises:
         RuntimeError: if the inner sizes differ.
     """
+    if not isinstance(input, Tensor):
+        raise TypeError(
+            explain(
+                "linear needs a tensor",
+                got=type(input).__name__,
+                fix="make one with chainrule.tensor(...); of NumPy's float64 numbers with .float() after it",
+            )
+        )
     a, w = input._d.shape, weight._d.shape
     if not a or len(w) not in (1, 2) or a[-1] != w[-1]:
         raise mismatch("linear", a, w, (a[-1] if a else 0, w[-1] if w else 0))
@@ -173,9 +192,14 @@ def _parse(equation: str, tensors: Sequence[Tensor]) -> tuple[list[str], str]:
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(tensors):
-        raise ShapeError(explain("einsum: one group of letters per tensor", expected=str(len(terms)), got=str(len(tensors))))
+        raise ShapeError(
+            explain("einsum: one group of letters per tensor", expected=str(len(terms)), got=str(len(tensors)))
+        )
     spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in equation]
-    widest = max((len(t._d.shape) - len(s.replace("...", "")) for s, t in zip(terms, tensors, strict=True) if "..." in s), default=0)
+    widest = max(
+        (len(t._d.shape) - len(s.replace("...", "")) for s, t in zip(terms, tensors, strict=True) if "..." in s),
+        default=0,
+    )
     dots = "".join(spare[:widest])
     full = []
     for s, t in zip(terms, tensors, strict=True):
@@ -208,8 +232,6 @@ def _take_diagonals(x: Tensor, letters: str) -> tuple[Tensor, str]:
     return x, letters
 
 
-
-
 def _contract(x: Tensor, lx: str, y: Tensor, ly: str, keep: set[str], sizes: dict[str, int]) -> tuple[Tensor, str]:
     """One pair as a batched matrix product: letters in both and kept are the batch, in both and not kept the inner."""
     for side in (0, 1):
@@ -234,8 +256,14 @@ def _contract(x: Tensor, lx: str, y: Tensor, ly: str, keep: set[str], sizes: dic
             x = expand(x, [n if k == lx.index(c) else -1 for k in range(len(lx))])
             y = expand(y, [n if k == ly.index(c) else -1 for k in range(len(ly))])
     shape_b = tuple(sizes[c] for c in batch)
-    a = T.reshape(T.permute(x, tuple(lx.index(c) for c in (*batch, *rows, *inner))), (*shape_b, size(rows, x, lx), size(inner, x, lx)))
-    b = T.reshape(T.permute(y, tuple(ly.index(c) for c in (*batch, *inner, *columns))), (*shape_b, size(inner, y, ly), size(columns, y, ly)))
+    a = T.reshape(
+        T.permute(x, tuple(lx.index(c) for c in (*batch, *rows, *inner))),
+        (*shape_b, size(rows, x, lx), size(inner, x, lx)),
+    )
+    b = T.reshape(
+        T.permute(y, tuple(ly.index(c) for c in (*batch, *inner, *columns))),
+        (*shape_b, size(inner, y, ly), size(columns, y, ly)),
+    )
     z = T.matmul(a, b)
     letters = "".join((*batch, *rows, *columns))
     return T.reshape(z, tuple(sizes[c] for c in letters)), letters

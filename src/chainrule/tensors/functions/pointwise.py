@@ -191,9 +191,51 @@ def sinc(input: Tensor) -> Tensor:
     return where(zero, 1.0, div(sin(safe), safe))  # type: ignore[no-any-return]
 
 
-def isclose(
-    input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
-) -> Tensor:
+def fmax(input: Any, other: Any) -> Tensor:
+    """The larger; where one is NaN, the other."""
+    return where(logical_or(ge(input, other), isnan(other)), input, other)  # type: ignore[no-any-return]
+
+
+def fmin(input: Any, other: Any) -> Tensor:
+    """The smaller; where one is NaN, the other."""
+    return where(logical_or(le(input, other), isnan(other)), input, other)  # type: ignore[no-any-return]
+
+
+def ldexp(input: Any, other: Any) -> Tensor:
+    """``input * 2 ** other``."""
+    return mul(input, pow(2.0, other))  # type: ignore[no-any-return]
+
+
+def logaddexp2(input: Any, other: Any) -> Tensor:
+    """``log2(2 ** input + 2 ** other)``, without overflow."""
+    return mul(logaddexp(mul(input, math.log(2)), mul(other, math.log(2))), 1 / math.log(2))  # type: ignore[no-any-return]
+
+
+def mvlgamma(input: Tensor, p: int) -> Tensor:
+    """The logarithm of the multivariate gamma function of dimension ``p``:
+    p (p - 1) / 4 ln pi + sum over j < p of ln Gamma(x - j / 2)."""
+    out = lgamma(input)
+    for j in range(1, p):
+        out = add(out, lgamma(sub(input, j / 2)))
+    return add(out, p * (p - 1) / 4 * math.log(math.pi))
+
+
+def isposinf(input: Tensor) -> Tensor:
+    """Whether an element is positive infinity."""
+    return eq(input, math.inf)  # type: ignore[no-any-return]
+
+
+def isneginf(input: Tensor) -> Tensor:
+    """Whether an element is negative infinity."""
+    return eq(input, -math.inf)  # type: ignore[no-any-return]
+
+
+def isreal(input: Tensor) -> Tensor:
+    """True for every element: there are no complex numbers here."""
+    return T.full(tuple(input._d.shape), True, np.dtype(bool))  # type: ignore[no-any-return]
+
+
+def isclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
     """Elementwise ``|input - other| <= atol + rtol |other|``; equal infinities are close."""
     same = T.eq(input, other)
     if input._d.dtype.kind != "f" or other._d.dtype.kind != "f":
@@ -221,8 +263,6 @@ def isin(elements: Tensor, test_elements: Any) -> Tensor:
     return constant(np.isin(elements.numpy(force=True), test))
 
 
-
-
 true_divide = divide = div
 multiply, subtract, absolute, negative, fix = mul, sub, abs, neg, trunc
 greater, greater_equal, less, less_equal, not_equal = gt, ge, lt, le, ne
@@ -238,8 +278,11 @@ BOTH = (
     "clamp_max nan_to_num logit lerp addcmul addcdiv sinc heaviside eq ne lt le gt ge logical_and logical_or logical_xor "
     "logical_not bitwise_and bitwise_or bitwise_xor bitwise_not bitwise_left_shift bitwise_right_shift"
 ).split()
-FUNCTIONS = BOTH + (
-    "maximum minimum logaddexp rsub positive isnan isinf isfinite signbit isclose allclose equal isin greater "
-    "greater_equal less less_equal not_equal"
-).split()
+FUNCTIONS = (
+    BOTH
+    + (
+        "maximum minimum fmax fmin logaddexp logaddexp2 ldexp mvlgamma isposinf isneginf isreal rsub positive isnan isinf isfinite signbit isclose allclose equal isin greater "
+        "greater_equal less less_equal not_equal"
+    ).split()
+)
 PLAIN = ["where"]

@@ -17,7 +17,7 @@ from chainrule.tensors.namespace import cast
 from chainrule.tensors.tensor import Tensor
 
 
-class values_indices(NamedTuple):  # noqa: N801 - shown by its fields alone
+class values_indices(NamedTuple):
     """Two results: values, and the indices where they stand."""
 
     values: Any
@@ -35,7 +35,7 @@ def _summed(x: Tensor, dtype: Any) -> Tensor:
     return x if x._d.dtype.kind == "f" else cast(x, dtypes.int64.numpy)
 
 
-def _floating(x: Tensor, name: str, dtype: Any = None) -> Tensor:
+def need_floating(x: Tensor, name: str, dtype: Any = None) -> Tensor:
     if dtype is not None:
         return cast(x, dtypes.as_numpy(dtype))
     if x._d.dtype.kind != "f":
@@ -57,7 +57,7 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
     Raises:
         RuntimeError: for an integer tensor.
     """
-    x = _floating(input, "mean", dtype)
+    x = need_floating(input, "mean", dtype)
     return T.mean(x, axes=_axes(x, dim if axis is None else axis), keepdims=keepdim)  # type: ignore[no-any-return]
 
 
@@ -65,7 +65,7 @@ def var(
     input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: int | None = None
 ) -> Tensor:
     """The variance: squared distances from the mean, summed and divided by n - correction (1 if unbiased)."""
-    x = _floating(input, "var")
+    x = need_floating(input, "var")
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     axes = _axes(x, dim)
@@ -100,7 +100,7 @@ def std_mean(input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: boo
     return std(input, dim, unbiased, keepdim), mean(input, None if isinstance(dim, bool) else dim, keepdim)
 
 
-def _last(x: Tensor, dim: Any) -> tuple[Tensor, tuple[int, ...]]:
+def last_axis(x: Tensor, dim: Any) -> tuple[Tensor, tuple[int, ...]]:
     """``x`` with the reduced axes flattened into the last one, and those axes."""
     axes = _axes(x, dim)
     shape = x._d.shape
@@ -109,16 +109,16 @@ def _last(x: Tensor, dim: Any) -> tuple[Tensor, tuple[int, ...]]:
     return T.reshape(moved, (*(shape[i] for i in kept), size_of([shape[a] for a in axes]))), axes
 
 
-def _restore(y: Tensor, shape: Any, axes: tuple[int, ...], keepdim: bool) -> Tensor:
+def restore(y: Tensor, shape: Any, axes: tuple[int, ...], keepdim: bool) -> Tensor:
     if not keepdim:
         return y
     return T.reshape(y, tuple(1 if i in axes else d for i, d in enumerate(shape)))  # type: ignore[no-any-return]
 
 
 def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """The product over ``dim``, by halves: a tree of products, whose derivative is right also where factors are zero."""
+    """The product over ``dim``, by halves: a tree of products, whose derivative is right also at zero factors."""
     x = _summed(input, dtype)
-    y, axes = _last(x, dim)
+    y, axes = last_axis(x, dim)
     lead = (slice(None),) * (len(y._d.shape) - 1)
     if y._d.shape[-1] == 0:
         y = T.cat(y, T.full((*y._d.shape[:-1], 1), 1, y._d.dtype), axis=len(lead))
@@ -126,7 +126,7 @@ def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
         half = n // 2
         paired = T.mul(T.getitem(y, (*lead, slice(0, half))), T.getitem(y, (*lead, slice(half, 2 * half))))
         y = T.cat(paired, T.getitem(y, (*lead, slice(2 * half, n))), axis=len(lead)) if n % 2 else paired
-    return _restore(T.getitem(y, (*lead, 0)), x._d.shape, axes, keepdim)
+    return restore(T.getitem(y, (*lead, 0)), x._d.shape, axes, keepdim)
 
 
 def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
@@ -152,7 +152,9 @@ def cumprod(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
 
 def _nonempty(x: Tensor, axes: tuple[int, ...], name: str) -> None:
     if 0 in [x._d.shape[a] for a in axes]:
-        raise IndexError(explain(f"{name} over an axis without elements has no value", got=f"shape {tuple(x._d.shape)}"))
+        raise IndexError(
+            explain(f"{name} over an axis without elements has no value", got=f"shape {tuple(x._d.shape)}")
+        )
 
 
 def amax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
@@ -185,7 +187,7 @@ def _arg(name: str, input: Tensor, dim: Any, keepdim: bool) -> Tensor:
         return T.full((), 0, np.int64)  # type: ignore[no-any-return]
     _nonempty(x, (axis,), name)
     out = getattr(T, name)(x, axis=axis)
-    return _restore(out, x._d.shape, (axis,), keepdim)
+    return restore(out, x._d.shape, (axis,), keepdim)
 
 
 def argmax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
@@ -254,7 +256,7 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
 
 def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """``exp(x) / sum exp(x)`` along ``dim``."""
-    x = _floating(input, "softmax", dtype)
+    x = need_floating(input, "softmax", dtype)
     if not x._d.shape:
         return T.reshape(T.softmax(T.reshape(x, (1,)), axis=0), ())  # type: ignore[no-any-return]
     return T.softmax(x, axis=normalize_axis(dim, len(x._d.shape)))  # type: ignore[no-any-return]
@@ -262,7 +264,7 @@ def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
 
 def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """``x - ln sum exp(x)`` along ``dim``."""
-    x = _floating(input, "log_softmax", dtype)
+    x = need_floating(input, "log_softmax", dtype)
     if not x._d.shape:
         return T.reshape(T.log_softmax(T.reshape(x, (1,)), axis=0), ())  # type: ignore[no-any-return]
     return T.log_softmax(x, axis=normalize_axis(dim, len(x._d.shape)))  # type: ignore[no-any-return]
@@ -273,7 +275,7 @@ def norm(input: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False) -> T
 
     The gradient at zero is zero.
     """
-    x = _floating(input, "norm")
+    x = need_floating(input, "norm")
     axes = _axes(x, dim)
     p = 2.0 if p in (None, "fro") else float(p)
     if p == math.inf:
@@ -352,63 +354,11 @@ def median(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     return values_indices(T.reshape(values, shape), T.reshape(index, shape))
 
 
-def quantile(
-    input: Tensor, q: Any, dim: Any = None, keepdim: bool = False, *, interpolation: str = "linear"
-) -> Tensor:
-    """The q-quantile along ``dim`` (or of all elements): what stands at q (n - 1) in order; NaN where there is a NaN.
-
-    Args:
-        input: the data.
-        q: one level in [0, 1], or a vector of them, which become the first dimension of the result.
-        dim: the dimension that is reduced.
-        keepdim: whether it stays, with size 1.
-        interpolation: between neighbours in order "linear", or "lower", "higher", "midpoint", "nearest".
-
-    Raises:
-        RuntimeError: for levels outside [0, 1], more than one dimension of them, or no elements.
-    """
-    x = _floating(input, "quantile")
-    y, axes = _last(x, dim)
-    n, axis = y._d.shape[-1], len(y._d.shape) - 1
-    if n == 0:
-        raise RuntimeError(explain("quantile of no elements", got=f"shape {tuple(x._d.shape)}"))
-    level = cast(q, x._d.dtype)
-    if len(level._d.shape) > 1:
-        raise RuntimeError(explain("quantile: q has too many dimensions", expected="a number or a vector", got=str(q.shape)))
-    if isinstance(level._d, (np.ndarray, np.generic)) and not np.all((level._d >= 0) & (level._d <= 1)):
-        raise RuntimeError(explain("quantile: q is out of range", expected="0 to 1", got=str(level.tolist())))
-    at = T.mul(level, float(n - 1))
-    if interpolation in _ROUNDED:
-        at = _ROUNDED[interpolation](at)
-    low, high = T.floor(at), T.ceil(at)
-    weight = T.detach(T.mul(T.sub(high, low), 0.5)) if interpolation == "midpoint" else T.sub(at, low)
-    if interpolation not in (*_ROUNDED, "linear", "midpoint"):
-        raise RuntimeError(
-            explain("quantile: unknown interpolation", expected="linear, lower, higher, midpoint or nearest", got=interpolation)
-        )
-    ordered = sort(y, -1).values
-    below, above = (T.take(ordered, cast(i, np.int64), axis=axis) for i in (low, high))
-    out = T.add(below, T.mul(T.sub(above, below), weight))
-    missing = T.any(T.isnan(y), (axis,), keepdims=bool(level._d.shape))
-    out = T.where(missing, math.nan, out)
-    if not level._d.shape:
-        return _restore(out, x._d.shape, axes, keepdim)
-    out = T.permute(out, (axis, *range(axis)))
-    if not keepdim:
-        return out  # type: ignore[no-any-return]
-    return T.reshape(out, (out._d.shape[0], *(1 if i in axes else d for i, d in enumerate(x._d.shape))))  # type: ignore[no-any-return]
-
-
-_ROUNDED = {"lower": T.floor, "higher": T.ceil, "nearest": T.round}
-
-
 def unique(
     input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: Any = None
 ) -> Any:
     """The distinct elements in order, if asked with the index of each element among them and their counts."""
-    found = np.unique(
-        input.numpy(force=True), return_inverse=True, return_counts=True, axis=dim
-    )
+    found = np.unique(input.numpy(force=True), return_inverse=True, return_counts=True, axis=dim)
     values, inverse, counts = (constant(np.asarray(f)) for f in found)
     out = [values] + ([inverse] if return_inverse else []) + ([counts] if return_counts else [])
     return out[0] if len(out) == 1 else tuple(out)
@@ -430,6 +380,6 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
 
 FUNCTIONS = (
     "sum mean var std var_mean std_mean prod cumsum cumprod amax amin aminmax argmax argmin max min any all "
-    "count_nonzero logsumexp softmax log_softmax norm dist argsort sort topk kthvalue median quantile unique bincount "
+    "count_nonzero logsumexp softmax log_softmax norm dist argsort sort topk kthvalue median unique bincount "
     "histc"
 ).split()

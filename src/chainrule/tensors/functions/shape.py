@@ -11,13 +11,13 @@ import numpy as np
 from chainrule.core import dtypes
 from chainrule.core.errors import ShapeError, explain
 from chainrule.core.shapes import flatten_sizes, infer_reshape, normalize_axes, normalize_axis, size_of
-from chainrule.ir.interpreter import Tracer
 from chainrule.tensors.apply import constant
 from chainrule.tensors.fastpath import TENSORS as T
 from chainrule.tensors.fastpath import VIEWS
 from chainrule.tensors.namespace import broadcast, cast, common_dtype
 from chainrule.tensors.tensor import Tensor
 from chainrule.tensors.views import shares_memory
+
 
 def detach(input: Tensor) -> Tensor:
     """The same values and memory without history."""
@@ -40,7 +40,9 @@ def view(input: Tensor, *shape: Any) -> Tensor:
     out = reshape(input, *shape)
     if type(out._d) is np.ndarray and out._view is None and not shares_memory(out._d, input._d):
         raise RuntimeError(
-            explain("view: the memory layout needs a copy for this shape", fix="use .reshape(...), or .contiguous() first")
+            explain(
+                "view: the memory layout needs a copy for this shape", fix="use .reshape(...), or .contiguous() first"
+            )
         )
     return out
 
@@ -99,7 +101,9 @@ def t(input: Tensor) -> Tensor:
     """The transpose of a matrix; vectors and scalars as they are."""
     if len(input._d.shape) > 2:
         raise RuntimeError(
-            explain("t() takes at most two dimensions", got=f"shape {tuple(input._d.shape)}", fix="use .mT or .transpose")
+            explain(
+                "t() takes at most two dimensions", got=f"shape {tuple(input._d.shape)}", fix="use .mT or .transpose"
+            )
         )
     return numpy_transpose(input)
 
@@ -154,10 +158,15 @@ def expand(input: Tensor, *size: Any) -> Tensor:
         if d == -1 and have is not None:
             new[i] = have
         elif lead < 0 or d == -1 or (have is not None and have not in (1, d)):
-            raise ShapeError(explain("expand: the sizes do not fit", expected=f"sizes that extend {old}", got=str(tuple(new))))
+            raise ShapeError(
+                explain("expand: the sizes do not fit", expected=f"sizes that extend {old}", got=str(tuple(new)))
+            )
     if lead < 0:
         raise ShapeError(explain("expand: too few sizes", expected=f"at least {len(old)}", got=str(tuple(new))))
-    return VIEWS["broadcast_to"](input, {"shape": tuple(int(d) for d in new)})
+    shape = tuple(int(d) for d in new)
+    if shape == old:
+        return VIEWS["alias"](input, {})  # nothing is repeated, so it may be written
+    return VIEWS["broadcast_to"](input, {"shape": shape})
 
 
 def expand_as(input: Tensor, other: Tensor) -> Tensor:
@@ -202,7 +211,9 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     size = input._d.shape[normalize_axis(dim, len(input._d.shape))]
     first = start + size if start < 0 else start
     if not 0 <= first <= first + length <= size:
-        raise IndexError(explain("narrow: outside the dimension", expected=f"within 0..{size}", got=f"{start}, {length}"))
+        raise IndexError(
+            explain("narrow: outside the dimension", expected=f"within 0..{size}", got=f"{start}, {length}")
+        )
     return narrow_index(input, dim, slice(first, first + length))
 
 

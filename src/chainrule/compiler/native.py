@@ -1,0 +1,235 @@
+"""Native programs: a graph as machine code, called with arrays.
+
+The graph is optimized, planned, written as one LLVM module, and loaded; ops without machine code run their reference
+kernels in between and are listed, never hidden. A call fills a table with the addresses of all buffers and runs the
+kernels in order. Scratch memory belongs to a call for as long as it runs, so several threads may call at once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule.compiler.kernels import OUTPUT, SCRATCH, Buffer, Call, Check, Kernel, Layout, Loop, Plan, Product
+from chainrule.compiler.llvm import cache
+from chainrule.compiler.llvm.builder import Module
+from chainrule.compiler.llvm.gemm import ProductSpec, emit_product
+from chainrule.compiler.llvm.loops import LOWERED, emit_check, emit_loop
+from chainrule.compiler.llvm.target import Target, host
+from chainrule.compiler.llvm.values import kind_of
+from chainrule.compiler.passes import Report, optimize
+from chainrule.compiler.plan import ALIGN, plan
+from chainrule.ir.graph import Graph
+
+#: ops that the native backend lowers; all others run their reference kernels
+NATIVE = LOWERED | {"matmul"}
+
+
+class _Memory:
+    """The arena and the table of addresses of one call at a time."""
+
+    def __init__(self, program: Plan, scratch: int) -> None:
+        total = program.arena + scratch
+        self.block = np.zeros(total + ALIGN, np.uint8)
+        first = self.block.__array_interface__["data"][0]
+        self.start = -first % ALIGN
+        self.arena = self.block[self.start : self.start + total]
+        address = first + self.start
+        self.table = np.zeros(len(program.buffers) + 1, np.uintp)
+        for b in program.buffers:
+            if b.role == SCRATCH:
+                self.table[b.number] = address + b.offset
+        self.table[-1] = address + program.arena
+        for b, array in program.constants:
+            self.table[b.number] = array.__array_interface__["data"][0]
+        self.address = int(self.table.__array_interface__["data"][0])
+
+    def array(self, b: Buffer) -> np.ndarray[Any, Any]:
+        """A scratch buffer as an array."""
+        return self.arena[b.offset : b.offset + b.nbytes].view(b.dtype)
+
+
+class NativeProgram:
+    """Machine code of a graph.
+
+    Attributes:
+        graph: after the passes.
+        reports: what each pass did.
+        plan: kernels and memory.
+        timings: seconds of planning, writing IR, code generation (or reading the cache) and loading.
+    """
+
+    def __init__(self, graph: Graph, target: Target | None = None) -> None:
+        self.target = target or host()
+        start = time.perf_counter()
+        self.graph, self.reports = optimize(graph)
+        optimized = time.perf_counter()
+        self.plan = plan(self.graph, NATIVE)
+        planned = time.perf_counter()
+        self.module = Module(self.target)
+        self._scratch = 0
+        self._steps: list[tuple[str, Kernel | None]] = []
+        self._write()
+        text = self.module.text
+        written = time.perf_counter()
+        self.native = cache.build(text, self.target)
+        self.timings = {
+            "passes": optimized - start,
+            "planning": planned - optimized,
+            "writing": written - planned,
+            **self.native.timings,
+        }
+        self._run = [
+            (self.native.function(name, "ptr", returns="i64") if kernel is None else None, kernel)
+            for name, kernel in self._steps
+        ]
+        self._constants = {b: a for b, a in self.plan.constants}
+        self._shapes = [(v.shape, v.dtype) for v in self.graph.inputs]
+        self._outputs = [b for b in self.plan.buffers if b.role == OUTPUT]
+        self._free: list[_Memory] = []
+        self._lock = threading.Lock()
+
+    # ---- writing
+    def _write(self) -> None:
+        """All kernels as functions, and a function per stretch of kernels between two calls."""
+        stretch: list[str] = []
+        for n, kernel in enumerate(self.plan.kernels):
+            name = f"k{n}"
+            if isinstance(kernel, Call):
+                self._close(stretch)
+                stretch = []
+                self._steps.append((name, kernel))
+                continue
+            if isinstance(kernel, Loop):
+                emit_loop(self.module, name, kernel)
+            elif isinstance(kernel, Check):
+                emit_check(self.module, name, kernel)
+            else:
+                self._product(name, kernel)
+            stretch.append(name)
+        self._close(stretch)
+
+    def _close(self, names: list[str]) -> None:
+        """``i64 run(table)``: 0, or 1 + the number of the kernel whose check failed."""
+        if not names:
+            return
+        entry = f"run{len(self._steps)}"
+        inner = f"{entry}_body"
+        with self.module.function(inner, internal=True, inline=False, returns="i64", table="ptr") as b:
+            for name in names:
+                kernel = self.plan.kernels[int(name[1:])]
+                if isinstance(kernel, Check):
+                    failed = b.call(name, b.args[0], returns="i64")
+                    assert failed is not None
+                    with b.if_(b.ne(failed, 0)):
+                        b.ret(b.i64(int(name[1:]) + 1))
+                else:
+                    b.call(name, b.args[0])
+            b.ret(b.i64(0))
+        with self.module.function(entry, returns="i64", table="ptr") as b:
+            slot = b.alloca(8, 8)
+            with b.denormals_flushed():
+                status = b.call(inner, b.args[0], returns="i64")
+                assert status is not None
+                b.store(status, slot)
+            b.ret(b.load(slot, "i64"))
+        self._steps.append((entry, None))
+
+    def _product(self, name: str, p: Product) -> None:
+        kind = kind_of(p.c.buffer.dtype)
+        rank = len(p.batch)
+        spec = ProductSpec(
+            p.m, p.n, p.k, kind,
+            a=p.a.strides[rank:], b=p.b.strides[rank:], c=p.c.strides[rank:],
+            batch=p.batch, batch_a=p.a.strides[:rank], batch_b=p.b.strides[:rank], batch_c=p.c.strides[:rank],
+        )  # fmt: skip
+        code = emit_product(self.module, f"{name}_product", spec)
+        self._scratch = max(self._scratch, code.scratch)
+        with self.module.function(name, internal=True, inline=False, table="ptr") as b:
+            at = [b.at(b.pointer(b.args[0], x.buffer.number), x.offset, kind) for x in (p.a, p.b, p.c)]
+            scratch = b.pointer(b.args[0], len(self.plan.buffers))
+            b.call(code.name, *at, scratch, b.i64(0), b.i64(p.m))
+
+    # ---- running
+    def __call__(self, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+        """The outputs for these inputs, each an array of its own.
+
+        Raises:
+            IndexError: as the reference kernel does, if an index is out of bounds; nothing outside is read.
+        """
+        with self._lock:
+            memory = self._free.pop() if self._free else None
+        if memory is None:
+            memory = _Memory(self.plan, self._scratch)
+        try:
+            return self._call(memory, arrays)
+        finally:
+            with self._lock:
+                self._free.append(memory)
+
+    def _call(self, memory: _Memory, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+        table = memory.table
+        held: dict[Buffer, np.ndarray[Any, Any]] = {}
+        for b, a in zip(self.plan.inputs, arrays, strict=True):
+            if not a.flags.c_contiguous or not a.flags.aligned:
+                a = np.ascontiguousarray(a)
+            held[b] = a
+            table[b.number] = a.__array_interface__["data"][0]
+        for b in self._outputs:
+            out = held[b] = np.empty(b.size, b.dtype)
+            table[b.number] = out.__array_interface__["data"][0]
+        for function, kernel in self._run:
+            if function is not None:
+                status = function(memory.address)
+                if status:
+                    self._raise(self.plan.kernels[status - 1], memory, held)
+            else:
+                assert isinstance(kernel, Call)
+                self._reference(kernel, memory, held)
+        return [self._output(v.shape, layout, memory, held) for v, layout in zip(self.graph.outputs, self.plan.outputs, strict=True)]
+
+    def _array(self, b: Buffer, memory: _Memory, held: dict[Buffer, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        found = held.get(b)
+        if found is None:
+            found = self._constants.get(b)
+        return memory.array(b) if found is None else found
+
+    def _seen(
+        self, shape: tuple[int, ...], layout: Layout, memory: _Memory, held: dict[Buffer, np.ndarray[Any, Any]]
+    ) -> np.ndarray[Any, Any]:
+        """A value as a view of its buffer."""
+        flat = self._array(layout.buffer, memory, held).reshape(-1)
+        step = flat.dtype.itemsize
+        return np.lib.stride_tricks.as_strided(flat[layout.offset :], shape, [s * step for s in layout.strides])
+
+    def _output(
+        self, shape: tuple[int, ...], layout: Layout, memory: _Memory, held: dict[Buffer, np.ndarray[Any, Any]]
+    ) -> np.ndarray[Any, Any]:
+        if layout.buffer.role == OUTPUT:
+            return held[layout.buffer][: int(np.prod(shape, dtype=np.int64))].reshape(shape)
+        return self._seen(shape, layout, memory, held).copy()
+
+    def _reference(self, call: Call, memory: _Memory, held: dict[Buffer, np.ndarray[Any, Any]]) -> None:
+        i = call.instruction
+        xs = [self._seen(v.shape, x, memory, held) for v, x in zip(i.inputs, call.inputs, strict=True)]
+        with np.errstate(all="ignore"):
+            out = i.op.kernel(*xs, **i.params)
+        if i.op.residual:
+            out = out[0]
+        for v, layout, y in zip(i.results, call.outputs, (out,) if i.op.outputs == 1 else out, strict=True):
+            self._seen(v.shape, layout, memory, held)[...] = y
+
+    def _raise(self, kernel: Kernel, memory: _Memory, held: dict[Buffer, np.ndarray[Any, Any]]) -> None:
+        """Run the reference kernel of a failed check, which raises the error that eager mode raises."""
+        assert isinstance(kernel, Check)
+        i = kernel.instruction
+        flat = self._array(kernel.access.buffer, memory, held).reshape(-1)
+        i.op.kernel(flat[kernel.access.offset : kernel.access.offset + kernel.count].reshape(i.inputs[0].shape), **i.params)
+        raise IndexError(f"an index is out of bounds in {i}")
+
+
+__all__ = ["NATIVE", "NativeProgram", "Report"]

@@ -1,0 +1,440 @@
+"""Planning: from a graph to kernels, buffers and their places in one arena.
+
+1. Every value gets a layout. View ops (reshape, permute, broadcast, basic indexing, flip) only compute another layout of
+   the same buffer.
+2. Elementwise instructions and reductions join a loop over the same space as their inputs where that is possible, so
+   that what is used only inside it never reaches memory (NOTE [fusion]).
+3. Scratch buffers that do not live at the same time share the arena.
+
+NOTE [fusion]. Kernels run in order, and each depends on earlier ones only. An instruction may join the loop at position
+p if all its inputs are ready before p, or are computed point by point in that very loop. So the earliest position is
+that of its latest input, and any later loop over the same space will do. A reduction is ready after its loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule.compiler.kernels import (
+    CONSTANT, INPUT, OUTPUT, SCRATCH, Access, Buffer, Call, Check, Kernel, Layout, Loop, Plan, Product, Reduction, Store,
+    dense, row_major,
+)  # fmt: skip
+from chainrule.core.shapes import Shape, size_of
+from chainrule.ir.graph import Graph, Instruction, Value
+from chainrule.ir.op import REGISTRY, Elementwise
+
+#: a loop takes no more instructions, and no more loads and stores, than registers and the instruction cache like
+MOST_INSTRUCTIONS, MOST_ACCESSES = 96, 24
+ALIGN = 64
+_VIEWS = ("reshape", "permute", "broadcast_to", "getitem", "flip", "alias", "detach")
+_REDUCTIONS = ("sum", "amax", "amin")
+
+
+class _Group:
+    """A kernel in the making: a loop's instructions, or one instruction of another kind."""
+
+    def __init__(self, space: Shape | None, axes: tuple[int, ...] | None = None) -> None:
+        self.space, self.axes = space, axes
+        self.items: list[Instruction] = []
+        self.made: set[Value] = set()
+        self.read: set[Value] = set()
+
+
+class _Planner:
+    def __init__(self, graph: Graph, lowered: frozenset[str]) -> None:
+        self.graph, self.lowered = graph, lowered
+        self.buffers: list[Buffer] = []
+        self.layouts: dict[Value, Layout] = {}
+        self.groups: list[_Group] = []
+        #: after which group a value may be read from memory; -1: always
+        self.ready: dict[Value, int] = {}
+        #: the value whose buffer a view looks at
+        self.base: dict[Value, Value] = {}
+        #: values made here: copies, zeros by dtype; and those that are always stored
+        self.copies: list[Value] = []
+        self.zeros: dict[np.dtype[Any], Value] = {}
+        self.forced: set[Value] = set()
+
+    # ---- values
+    def buffer(self, v: Value, role: str) -> Layout:
+        """A new dense buffer for a value."""
+        found = Buffer(len(self.buffers), max(1, size_of(v.shape)), v.dtype, role)
+        self.buffers.append(found)
+        layout = self.layouts[v] = Layout(found, 0, row_major(v.shape))
+        return layout
+
+    def layout(self, v: Value) -> Layout:
+        """Where a value is, or will be."""
+        found = self.layouts.get(v)
+        return self.buffer(v, SCRATCH) if found is None else found
+
+    # ---- grouping
+    def place(self, i: Instruction) -> None:
+        name, result = i.op.name, i.results[0]
+        if name in _VIEWS:
+            self._view(i)
+        elif name in ("cat", "unslice", "put") and not (name == "put" and _repeats(i)):
+            self._assemble(i)
+        elif name in _REDUCTIONS and name in self.lowered:
+            self._join(i, i.inputs[0].shape, i.params["axes"])
+        elif self._pointwise(i):
+            self._join(i, result.shape, None)
+        else:
+            group = _Group(None)
+            group.items.append(i)
+            self._append(group, i)
+
+    def _pointwise(self, i: Instruction) -> bool:
+        name = i.op.name
+        return name in ("cast", "copy") or (name in self.lowered and (name == "one_hot" or isinstance(i.op, Elementwise)))
+
+    def _view(self, i: Instruction) -> None:
+        """The result is another layout of the input's buffer; a reshape that needs one gets a dense copy first."""
+        x, result = i.inputs[0], i.results[0]
+        layout = view_layout(i, self.layout(x))
+        if layout is None:
+            x = self._copy(x)
+            layout = view_layout(i, self.layout(x))
+            assert layout is not None
+        self._look(result, x, layout)
+
+    def _look(self, result: Value, x: Value, layout: Layout) -> None:
+        self.layouts[result], self.base[result], self.ready[result] = layout, self.base.get(x, x), self.ready[x]
+
+    def _copy(self, x: Value, into: Layout | None = None, after: int = 0) -> Value:
+        """A copy of x in a buffer of its own, or into part of another one, not before position ``after``."""
+        new = Value(-1 - len(self.copies), x.shape, x.dtype)
+        self.copies.append(new)
+        if into is not None:
+            self.layouts[new] = into
+            self.forced.add(new)
+        self._join(Instruction(REGISTRY["copy"], (x,), {}, (new,)), x.shape, None, after)
+        return new
+
+    def _assemble(self, i: Instruction) -> None:
+        """Results that are written part by part: joined, padded, or copied and overwritten in one place."""
+        name, result = i.op.name, i.results[0]
+        whole = self.layout(result)
+        position = 0
+        if name == "cat":
+            axis, start = i.params["axis"], 0
+            for x in i.inputs:
+                part = Layout(whole.buffer, whole.offset + start * whole.strides[axis], whole.strides)
+                position = max(position, self.ready[self._copy(x, part)])
+                start += x.shape[axis]
+        else:
+            first = self._zeros(result) if name == "unslice" else i.inputs[0]
+            position = self.ready[self._copy(first, whole)]
+            view = ("getitem", {"index": i.params["index"]}) if name == "unslice" else i.params["view"]
+            look = Instruction(REGISTRY[view[0]], (result,), dict(view[1]), (i.inputs[-1],))
+            part_layout = view_layout(look, whole)
+            assert part_layout is not None  # a write goes through views alone
+            position = self.ready[self._copy(i.inputs[-1], part_layout, position + 1)]
+        self.ready[result] = position
+
+    def _zeros(self, like: Value) -> Value:
+        """Zeros of a value's shape: one constant, repeated."""
+        key = like.dtype
+        found = self.zeros.get(key)
+        if found is None:
+            found = self.zeros[key] = Value(-1 - len(self.copies), (), like.dtype)
+            self.copies.append(found)
+            self.buffer(found, CONSTANT)
+            self.ready[found] = -1
+        spread = Value(-1 - len(self.copies), like.shape, like.dtype)
+        self.copies.append(spread)
+        layout = self.layouts[found]
+        self._look(spread, found, Layout(layout.buffer, 0, (0,) * len(like.shape)))
+        return spread
+
+    def _append(self, group: _Group, i: Instruction) -> None:
+        self.groups.append(group)
+        for r in i.results:
+            self.ready[r] = len(self.groups) - 1
+
+    def _join(self, i: Instruction, space: Shape, axes: tuple[int, ...] | None, after: int = 0) -> None:
+        start = max(after, *(self.ready[v] for v in i.inputs))
+        for p in range(start, len(self.groups)):
+            g = self.groups[p]
+            if g.space != space or not _compatible(g, axes):
+                continue
+            late = [v for v in i.inputs if self.ready[v] >= p]
+            if late and i.op.name == "one_hot":  # its input has another space, so it comes from memory
+                continue
+            if any(not v in g.made for v in late):
+                continue
+            reads = g.read | {v for v in i.inputs if v not in g.made}
+            if len(g.items) >= MOST_INSTRUCTIONS or len(reads) > MOST_ACCESSES:
+                continue
+            self._add(g, p, i, axes)
+            return
+        group = _Group(space, axes)
+        self.groups.append(group)
+        self._add(group, len(self.groups) - 1, i, axes)
+
+    def _add(self, group: _Group, position: int, i: Instruction, axes: tuple[int, ...] | None) -> None:
+        group.items.append(i)
+        group.read.update(v for v in i.inputs if v not in group.made)
+        if axes is None:
+            group.made.update(i.results)
+        else:
+            group.axes = axes
+        for r in i.results:
+            self.ready[r] = position
+
+    # ---- kernels
+    def kernels(self) -> list[Kernel]:
+        """All groups as kernels; checks of indices come before what uses them."""
+        used_outside = self._used_outside()
+        out: list[Kernel] = []
+        for g in self.groups:
+            if g.space is not None:
+                out += [self._check(i) for i in g.items if i.op.name == "one_hot"]
+                out.append(self._loop(g, used_outside))
+            else:
+                out.append(self._single(g.items[0]))
+        return out
+
+    def _used_outside(self) -> set[Value]:
+        """Values that must be in memory: read by another kernel, through a view, or returned."""
+        needed = {self.base.get(v, v) for v in self.graph.outputs} | self.forced
+        for g in self.groups:
+            for i in g.items:
+                for v in i.inputs:
+                    if v not in g.made or g.space is None:
+                        needed.add(self.base.get(v, v))
+        return needed
+
+    def _access(self, v: Value, order: Sequence[int]) -> Access:
+        """How a loop over the (reordered) dimensions of a value's shape reads or writes it."""
+        layout = self.layout(v)
+        return Access(layout.buffer, layout.offset, tuple(layout.strides[d] for d in order))
+
+    def _loop(self, g: _Group, needed: set[Value]) -> Loop:
+        assert g.space is not None
+        axes = g.axes or ()
+        order = [d for d in range(len(g.space)) if d not in axes] + list(axes)
+        loads: dict[Value, Access] = {}
+        body: list[Instruction] = []
+        reductions: list[Reduction] = []
+        stores: list[Store] = []
+        counters: dict[Value, tuple[int, ...]] = {}
+        last = len(g.space) - 1
+        for i in g.items:
+            source = i.inputs[0]
+            if i.op.name == "one_hot":
+                layout = self.layout(source)
+                strides = (*layout.strides, 0)
+                loads.setdefault(source, Access(layout.buffer, layout.offset, tuple(strides[d] for d in order)))
+                counters[i.results[0]] = tuple(int(d == last) for d in order)
+                body.append(i)
+            else:
+                for v in i.inputs:
+                    if v not in g.made and v not in loads:
+                        loads[v] = self._access(v, order)
+                if i.op.name in _REDUCTIONS:
+                    kept = [d for d in range(len(g.space)) if d not in axes]
+                    target = self._reduced(i, kept)
+                    reductions.append(Reduction(i.op.name, source, i.results[0], target))
+                else:
+                    body.append(i)
+            if i.results[0] in g.made and i.results[0] in needed:
+                stores.append(Store(i.results[0], self._access(i.results[0], order)))
+        return Loop(tuple(g.space[d] for d in order), len(axes), loads, body, stores, reductions, counters)
+
+    def _reduced(self, i: Instruction, kept: list[int]) -> Access:
+        layout = self.layout(i.results[0])
+        strides = layout.strides
+        if i.params["keepdims"]:
+            strides = tuple(strides[d] for d in kept)
+        return Access(layout.buffer, layout.offset, strides)
+
+    def _check(self, i: Instruction) -> Check:
+        v = i.inputs[0]
+        layout = self.layout(v)
+        assert dense(layout, v.shape)
+        return Check(i, Access(layout.buffer, layout.offset, (1,)), size_of(v.shape), i.params["classes"])
+
+    def _single(self, i: Instruction) -> Kernel:
+        if i.op.name == "matmul" and "matmul" in self.lowered and i.results[0].dtype.kind == "f" and i.results[0].dtype.itemsize >= 4:
+            return self._product(i)
+        return Call(i, tuple(self.layout(v) for v in i.inputs), tuple(self.layout(v) for v in i.results))
+
+    def _product(self, i: Instruction) -> Product:
+        x, y = i.inputs
+        result = i.results[0]
+        batch = result.shape[:-2]
+
+        def operand(v: Value) -> Access:
+            layout = self.layout(v)
+            lead = (0,) * (len(result.shape) - len(v.shape))
+            own = tuple(0 if d == 1 and n != 1 else s for s, d, n in zip(layout.strides, v.shape, result.shape[len(lead) :], strict=True))
+            return Access(layout.buffer, layout.offset, (*lead, *own[:-2], *layout.strides[-2:]))
+
+        c = self.layout(result)
+        return Product(
+            i, batch, result.shape[-2], result.shape[-1], x.shape[-1], operand(x), operand(y), Access(*c)
+        )
+
+
+def _compatible(g: _Group, axes: tuple[int, ...] | None) -> bool:
+    return axes is None or g.axes is None or g.axes == axes
+
+
+def view_layout(i: Instruction, x: Layout) -> Layout | None:
+    """The layout of a view op's result over its input's buffer, or None if there is none."""
+    name, params, shape = i.op.name, i.params, i.inputs[0].shape
+    if name in ("alias", "detach"):
+        return x
+    if name == "permute":
+        return x._replace(strides=tuple(x.strides[p] for p in params["perm"]))
+    if name == "broadcast_to":
+        lead = len(params["shape"]) - len(shape)
+        own = tuple(0 if d == 1 and n != 1 else s for s, d, n in zip(x.strides, shape, params["shape"][lead:], strict=True))
+        return x._replace(strides=(0,) * lead + own)
+    if name == "flip":
+        offset = x.offset + sum((shape[a] - 1) * x.strides[a] for a in params["axes"] if shape[a])
+        return Layout(x.buffer, offset, tuple(-s if d in params["axes"] else s for d, s in enumerate(x.strides)))
+    if name == "getitem":
+        return _indexed(params["index"], x, shape)
+    strides = _reshaped(shape, x.strides, params["shape"])
+    return None if strides is None else x._replace(strides=strides)
+
+
+def _indexed(index: tuple[Any, ...], x: Layout, shape: Shape) -> Layout:
+    used = sum(1 for e in index if e is not None and e is not Ellipsis)
+    full: list[Any] = []
+    for e in index:
+        full += [slice(None)] * (len(shape) - used) if e is Ellipsis else [e]
+    full += [slice(None)] * (len(shape) - sum(1 for e in full if e is not None))
+    offset, strides, axis = x.offset, [], 0
+    for e in full:
+        if e is None:
+            strides.append(0)
+            continue
+        n, s = shape[axis], x.strides[axis]
+        if isinstance(e, slice):
+            start, stop, step = e.indices(n)
+            offset += start * s if len(range(start, stop, step)) else 0
+            strides.append(step * s)
+        else:
+            offset += (e + n if e < 0 else e) * s
+        axis += 1
+    return Layout(x.buffer, offset, tuple(strides))
+
+
+def _reshaped(old: Shape, strides: tuple[int, ...], new: Shape) -> tuple[int, ...] | None:
+    """Strides of a reshape without moving anything, or None: runs of dimensions with one product must be contiguous."""
+    if size_of(old) == 0:
+        return row_major(new)
+    a = [(d, s) for d, s in zip(old, strides, strict=True) if d != 1]
+    out: list[int] = []
+    i = j = 0
+    wanted = [d for d in new if d != 1]
+    while i < len(a) or j < len(wanted):
+        if i >= len(a) or j >= len(wanted):
+            return None
+        n, m, first = a[i][0], wanted[j], (i, j)
+        while n != m:
+            if n < m:
+                i += 1
+                if i >= len(a):
+                    return None
+                n *= a[i][0]
+            else:
+                j += 1
+                if j >= len(wanted):
+                    return None
+                m *= wanted[j]
+        run = a[first[0] : i + 1]
+        if any(s != d2 * s2 for (_, s), (d2, s2) in zip(run, run[1:], strict=False)):
+            return None
+        step = run[-1][1]
+        part = []
+        for d in reversed(wanted[first[1] : j + 1]):
+            part.append(step)
+            step *= d
+        out += reversed(part)
+        i += 1
+        j += 1
+    rest = iter(out)
+    return tuple(0 if d == 1 else next(rest) for d in new)
+
+
+def plan(graph: Graph, lowered: frozenset[str]) -> Plan:
+    """Kernels and memory for a graph; ``lowered`` names the ops that have machine code."""
+    p = _Planner(graph, lowered)
+    for v in graph.inputs:
+        p.buffer(v, INPUT)
+        p.ready[v] = -1
+    for c in graph.constants:
+        p.buffer(c.value, CONSTANT)
+        p.ready[c.value] = -1
+    for i in graph.instructions:
+        p.place(i)
+    kernels = p.kernels()
+    outputs = tuple(p.layout(v) for v in graph.outputs)
+    _own_outputs(graph, p, outputs)
+    inputs = tuple(p.layouts[v].buffer for v in graph.inputs)
+    constants = [(p.layouts[c.value].buffer, np.ascontiguousarray(c.array)) for c in graph.constants]
+    constants += [(p.layouts[v].buffer, np.zeros((), v.dtype)) for v in p.zeros.values()]
+    arena = _arrange(kernels, p.buffers)
+    return Plan(tuple(kernels), tuple(p.buffers), inputs, outputs, tuple(constants), arena)
+
+
+def _own_outputs(graph: Graph, p: _Planner, outputs: Sequence[Layout]) -> None:
+    """A scratch buffer that holds just one output, densely, belongs to the caller from the start."""
+    holders: dict[Buffer, int] = {}
+    for layout in outputs:
+        holders[layout.buffer] = holders.get(layout.buffer, 0) + 1
+    for v, layout in zip(graph.outputs, outputs, strict=True):
+        b = layout.buffer
+        if b.role == SCRATCH and holders[b] == 1 and layout.offset == 0 and dense(layout, v.shape) and b.size == max(1, size_of(v.shape)):
+            b.role = OUTPUT
+
+
+def _repeats(i: Instruction) -> bool:
+    """Whether a write goes through a view that shows an element several times (then the last one wins)."""
+    return i.params["view"][0] == "broadcast_to"
+
+
+def _arrange(kernels: Sequence[Kernel], buffers: Sequence[Buffer]) -> int:
+    """Give scratch buffers offsets in the arena, first fit by size; returns its bytes."""
+    first: dict[Buffer, int] = {}
+    last: dict[Buffer, int] = {}
+    for t, k in enumerate(kernels):
+        for b in touched(k):
+            first.setdefault(b, t)
+            last[b] = t
+    placed: list[Buffer] = []
+    total = 0
+    for b in sorted((b for b in buffers if b.role == SCRATCH and b in first), key=lambda b: (-b.nbytes, b.number)):
+        size = -(-b.nbytes // ALIGN) * ALIGN
+        busy = sorted(
+            (o.offset, o.offset + -(-o.nbytes // ALIGN) * ALIGN)
+            for o in placed
+            if first[o] <= last[b] and first[b] <= last[o]
+        )
+        at = 0
+        for start, end in busy:
+            if at + size <= start:
+                break
+            at = max(at, end)
+        b.offset = at
+        placed.append(b)
+        total = max(total, at + size)
+    return total
+
+
+def touched(k: Kernel) -> list[Buffer]:
+    """The buffers a kernel reads or writes."""
+    if isinstance(k, Loop):
+        return [a.buffer for a in k.loads.values()] + [s.access.buffer for s in k.stores] + [r.access.buffer for r in k.reductions]
+    if isinstance(k, Product):
+        return [k.a.buffer, k.b.buffer, k.c.buffer]
+    if isinstance(k, Check):
+        return [k.access.buffer]
+    return [layout.buffer for layout in (*k.inputs, *k.outputs)]
