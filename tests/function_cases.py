@@ -3,13 +3,14 @@ vmap tests in tests/tensors, and by the comparison with PyTorch in tests/crossch
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import special
+from scipy import integrate, linalg, special
 
 Array = np.ndarray[Any, Any]
 RNG = np.random.default_rng(11)
@@ -69,9 +70,9 @@ class Call(NamedTuple):
         return (self.oracle or getattr(np, self.name))(*self.args, **self.kwargs)
 
 
-def each(names: str, *args: Any, **kwargs: Any) -> list[Call]:
+def each(names: str, *args: Any, smooth: bool = True) -> list[Call]:
     """The same arguments for several functions whose NumPy counterparts have the same names."""
-    return [Call(n, args, kwargs) for n in names.split()]
+    return [Call(n, args, smooth=smooth) for n in names.split()]
 
 
 def _axis(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -523,7 +524,200 @@ INDEXING = [
     Call("one_hot", (np.array([[0, 2], [1, 1]]), 4), {}, lambda x, n: np.eye(n, dtype=int)[x]),
 ]
 
-CALLS = [*POINTWISE, *REDUCE, *SHAPE, *LINALG, *INDEXING]
+
+def _running(wins: Callable[[Any, Any], bool]) -> Callable[..., Any]:
+    def oracle(x: Array, dim: int) -> Any:
+        index = np.zeros(np.moveaxis(x, dim, 0).shape, int)
+        for k, row in enumerate(np.moveaxis(x, dim, 0)):
+            index[k] = k
+            if k:
+                best = np.take_along_axis(np.moveaxis(x, dim, 0), index[k - 1 : k], 0)[0]
+                index[k] = np.where(wins(row, best), k, index[k - 1])
+        index = np.moveaxis(index, 0, dim)
+        return np.take_along_axis(x, index, dim), index
+
+    return oracle
+
+
+def _put_at(x: Array, place: Any, v: Array) -> Array:
+    out = x.copy()
+    out[place] = v
+    return out
+
+
+def _mode(x: Array, dim: int) -> Any:
+    def one(row: Array) -> int:
+        value = min(set(row.tolist()), key=lambda v: (-row.tolist().count(v), v))
+        return max(k for k, v in enumerate(row.tolist()) if v == value)
+
+    index = np.apply_along_axis(one, dim, x)
+    return np.squeeze(np.take_along_axis(x, np.expand_dims(index, dim), dim), dim), index
+
+
+def _windows(x: Array, dim: int, size: int, step: int) -> Array:
+    full = np.lib.stride_tricks.sliding_window_view(x, size, dim)
+    return full[(slice(None),) * dim + (slice(None, None, step),)]
+
+
+def _renorm(x: Array, p: float, dim: int, top: float) -> Array:
+    out = x.copy()
+    for row in np.moveaxis(out, dim, 0):
+        size = (np.abs(row) ** p).sum() ** (1 / p)
+        row *= top / (size + 1e-7) if size > top else 1
+    return out
+
+
+def _masked_scatter(x: Array, mask: Array, source: Array) -> Array:
+    out = x.copy()
+    out[mask] = source.ravel()[: mask.sum()]
+    return out
+
+
+def _nanmedian(x: Array) -> Any:
+    ordered = np.sort(x[~np.isnan(x)])
+    return ordered[(len(ordered) - 1) // 2]
+
+
+HOLES = np.where(RNG.random((3, 4)) < 0.3, np.nan, X)
+HOLES[:, 0] = 1.5, -0.5, 0.25
+FEW = RNG.integers(0, 3, (3, 5)).astype(float)
+EDGES = np.array([-1.0, 0.0, 0.5, 2.0])
+
+MORE = [
+    *each("fmax fmin", HOLES, Z, smooth=False),
+    *each("fmax fmin", X, Z),
+    *each("isposinf isneginf isreal", WEIRD),
+    Call("ldexp", (X, SHIFT)),
+    Call("logaddexp2", (X, Z)),
+    Call("mvlgamma", (P + 2, 3), {}, lambda x, p: np.vectorize(special.multigammaln)(x, p)),
+    *[Call("cummax", (D, d), {}, _running(np.greater_equal)) for d in (0, 1, 2)],
+    Call("cummax", (K, 1), {}, _running(np.greater_equal)),
+    *[Call("cummin", (D, d), {}, _running(np.less_equal)) for d in (0, 2)],
+    *[Call("logcumsumexp", (D, d), {}, lambda x, d: np.log(np.cumsum(np.exp(x), d))) for d in (0, 2)],
+    *each("diff", D),
+    Call("diff", (D, 2, 1), {}, np.diff),
+    Call("diff", (K,), {}, np.diff),
+    Call("diff", (C,), {}, np.diff),
+    Call("diff", (X, 1, 1, Z[:, :2], V3[:, None]), {}, lambda x, n, d, a, b: np.diff(x, n, d, a, b)),
+    Call("trapezoid", (X,)),
+    Call("trapezoid", (T3,), {"dx": 0.5, "dim": 1}, lambda y, dx, dim: np.trapezoid(y, dx=dx, axis=dim)),
+    Call("trapz", (X, np.sort(V)), {}, np.trapezoid),
+    Call("trapezoid", (T3, np.sort(V3)), {"dim": 1}, lambda y, x, dim: np.trapezoid(y, x, axis=dim)),
+    Call("cumulative_trapezoid", (T3,), {"dim": 0}, lambda y, dim: integrate.cumulative_trapezoid(y, axis=dim)),
+    Call("cumulative_trapezoid", (X, np.sort(V)), {}, integrate.cumulative_trapezoid),
+    Call("gradient", (T3,), {"dim": 2}, lambda x, dim: [np.gradient(x, axis=dim)]),
+    Call(
+        "gradient",
+        (X,),
+        {"spacing": 0.5, "edge_order": 2},
+        lambda x, spacing, edge_order: list(np.gradient(x, spacing, edge_order=2)),
+    ),
+    Call("nansum", (HOLES, 1), {}, np.nansum, smooth=False),
+    Call("nansum", (HOLES,), {}, np.nansum, smooth=False),
+    Call("nanmean", (HOLES, 0), {}, np.nanmean, smooth=False),
+    Call("nanmean", (HOLES,), {"dim": 1, "keepdim": True}, _axis(np.nanmean), smooth=False),
+    Call("nanmedian", (HOLES,), {}, _nanmedian, smooth=False),
+    Call("nanquantile", (HOLES, 0.4), {"dim": 1}, lambda x, q, dim: np.nanquantile(x, q, axis=dim), smooth=False),
+    *[
+        Call(
+            "quantile",
+            (X, 0.4),
+            {"dim": 1, "interpolation": i},
+            lambda x, q, dim, interpolation: np.quantile(x, q, axis=dim, method=interpolation),
+        )
+        for i in ("linear", "lower", "higher", "midpoint", "nearest")
+    ],
+    Call("mode", (FEW, 1), {}, _mode, smooth=False),
+    Call("mode", (FEW, 0), {}, _mode, smooth=False),
+    *each("cov corrcoef", X),
+    Call("cov", (V,)),
+    Call("cov", (X,), {"correction": 0}, lambda x, correction: np.cov(x, ddof=correction)),
+    Call("atleast_3d", (S,)),
+    Call("atleast_3d", (V,)),
+    Call("atleast_3d", (X,)),
+    *each("dstack", [X, Z]),
+    *each("dstack", [V, W4]),
+    Call("hsplit", (T3, 3), {}, lambda x, n: tuple(np.hsplit(x, n))),
+    Call("hsplit", (V, [1, 3]), {}, lambda x, n: tuple(np.hsplit(x, n))),
+    Call("vsplit", (T3, 2), {}, lambda x, n: tuple(np.vsplit(x, n))),
+    Call("dsplit", (T3, [1]), {}, lambda x, n: tuple(np.dsplit(x, n))),
+    Call("block_diag", (X, V, A), {}, linalg.block_diag),
+    Call("cartesian_prod", (V, V3), {}, lambda a, b: np.array(list(itertools.product(a, b)))),
+    Call("cartesian_prod", (V,), {}, np.asarray),
+    Call("combinations", (V, 3), {}, lambda x, r: np.array(list(itertools.combinations(x, r)))),
+    Call(
+        "combinations",
+        (V,),
+        {"with_replacement": True},
+        lambda x, **_: np.array(list(itertools.combinations_with_replacement(x, 2))),
+    ),
+    Call("diagflat", (X, 1)),
+    Call("constant_pad_nd", (T3, (1, 2, -1, 0), 3.0), {}, _pad),
+    Call("select_scatter", (T3, T3[:, 0] * 2, 1, -1), {}, lambda x, v, d, i: _put_at(x, (slice(None), i), v)),
+    Call(
+        "slice_scatter",
+        (X, Z[:, :2].copy(), 1, 1),
+        {"step": 2},
+        lambda x, v, d, a, step: _put_at(x, (slice(None), slice(a, None, step)), v),
+    ),
+    Call("diagonal_scatter", (X, V3), {}, lambda x, v: _put_at(x, (range(3), range(3)), v)),
+    Call("diagonal_scatter", (X, V3, 1), {}, lambda x, v, k: _put_at(x, (range(3), range(1, 4)), v)),
+    Call("diagonal_scatter", (X, V3[:2], -1), {}, lambda x, v, k: _put_at(x, ([1, 2], [0, 1]), v)),
+    Call(
+        "diagonal_scatter",
+        (T3, Z.T[:3, :2].copy(), 0, 0, 2),
+        {},
+        lambda x, v, *_: _put_at(x, ([0, 1], slice(None), [0, 1]), v.T),
+    ),
+    Call("unfold", (T3, 2, 2, 1), {}, _windows),
+    Call("unfold", (T3, 1, 2, 2), {}, _windows),
+    Call("sum_to_size", (T3, (3, 1)), {}, lambda x, s: x.sum((0, 2)).reshape(3, 1)),
+    Call("renorm", (T3, 2, 1, 1.5), {}, _renorm),
+    Call("searchsorted", (EDGES, X), {}, np.searchsorted, True),
+    Call(
+        "searchsorted",
+        (np.sort(X), Z),
+        {"right": True},
+        lambda a, v, right: np.array([np.searchsorted(r, w, "right") for r, w in zip(a, v, strict=True)]),
+        True,
+    ),
+    Call(
+        "bucketize", (np.array([-1.0, 0.2, 9.0]), EDGES), {"right": True}, lambda v, e, right: np.digitize(v, e), True
+    ),
+    Call("bucketize", (np.array([-1.0, 0.2, 9.0]), EDGES), {}, lambda v, e: np.digitize(v, e, right=True), True),
+    Call(
+        "unique_consecutive",
+        (np.array([1, 1, 2, 2, 3, 1, 1]),),
+        {"return_inverse": True, "return_counts": True},
+        lambda x, **_: (np.array([1, 2, 3, 1]), np.array([0, 0, 1, 1, 2, 3, 3]), np.array([2, 2, 1, 2])),
+        True,
+    ),
+    Call("unique_consecutive", (np.array([[1, 1], [1, 1], [2, 1]]),), {"dim": 0}, lambda x, dim: x[[0, 2]], True),
+    Call("msort", (D,), {}, lambda x: np.sort(x, 0)),
+    Call("fill", (X, 2.5), {}, lambda x, v: np.full_like(x, v)),
+    Call(
+        "put",
+        (X, np.array([[0, -1]]), V[:2][None].copy()),
+        {},
+        lambda x, i, v: _put_at(x.ravel(), i, v).reshape(x.shape),
+    ),
+    Call(
+        "put",
+        (X, np.array([3, 3]), V[:2].copy(), True),
+        {},
+        lambda x, i, v, _: (x.ravel() + v.sum() * (np.arange(12) == 3)).reshape(x.shape),
+    ),
+    Call("index_put", (X, (np.array([0, 2]), np.array([1, 1])), V[:2].copy()), {}, _put_at),
+    Call("masked_scatter", (X, C, Z), {}, _masked_scatter),
+    Call(
+        "masked_scatter",
+        (T3, C, np.concatenate([Z, P])),
+        {},
+        lambda x, m, v: _masked_scatter(x, np.broadcast_to(m, x.shape), v),
+    ),
+]
+
+CALLS = [*POINTWISE, *REDUCE, *SHAPE, *LINALG, *INDEXING, *MORE]
 
 
 def flat_arrays(value: Any) -> list[Array]:

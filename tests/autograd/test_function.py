@@ -466,3 +466,31 @@ def test_a_function_cannot_be_called_without_tensors_in_its_result():
 
     with pytest.raises(TypeError, match="must return a Tensor"):
         Number.apply(t([1.0]))
+
+
+def test_a_function_in_a_captured_program():
+    """Capture sees through a Function: the ops of its forward and of its backward become part of the program."""
+    from chainrule.compiler import captured
+
+    def step(x, y):
+        x = x.detach().requires_grad_()
+        a, b = pair(x, y)
+        (g,) = grad((a * b).sum() + cube(x).sum(), x)
+        return g, fgrad(lambda v: (Sine.apply(v) * v).sum())(y), jvp(cube, (y,), (y,))[1], vmap(Exp.apply)(y)
+
+    compiled = captured(step)
+    for _ in range(3):
+        x, y = t(RNG.standard_normal(3)), t(RNG.standard_normal(3))
+        for got, expected in zip(compiled(x, y), step(x, y), strict=True):
+            np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=1e-13)
+    assert compiled.captures == 1
+
+
+def test_errors_of_the_users_forward_come_through():
+    class Fails(Function):
+        @staticmethod
+        def forward(ctx, x):
+            return len(3) + x
+
+    with pytest.raises(TypeError, match=r"^object of type 'int' has no len\(\)$"):
+        Fails.apply(t([1.0]))

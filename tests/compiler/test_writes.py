@@ -330,6 +330,21 @@ def test_a_result_kept_outside_is_refused():
         captured(Model().step)(cr.ones(2))
 
 
+def test_a_parameter_made_inside_that_got_a_gradient_is_refused():
+    kept = []
+
+    def step(x, keep=True):
+        w = nn.Parameter(cr.ones(2))
+        if keep:
+            kept.append(w)
+        (w * x).sum().backward()
+        return w.grad * 1.0
+
+    with pytest.raises(TracerError, match="exist before the capture"):
+        capture(step, cr.ones(2))
+    assert capture(step, cr.ones(2), keep=False)(cr.ones(2) * 3.0, keep=False).tolist() == [3, 3]
+
+
 def test_what_only_a_cycle_keeps_is_not_an_escape():
     def f(x):
         box = [x * 2]

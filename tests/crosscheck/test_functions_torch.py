@@ -18,7 +18,11 @@ INF, NAN = float("inf"), float("nan")
 
 
 def torch_function(name):
-    return getattr(torch, name, None) or getattr(torch.nn.functional, name)
+    return getattr(torch, name, None) or getattr(torch.Tensor, name, None) or getattr(torch.nn.functional, name)
+
+
+def our_function(name):
+    return getattr(tensors, name, None) or getattr(cr.Tensor, name)
 
 
 def flat(value):
@@ -38,7 +42,7 @@ def run(module, case, kind):
     floats = [t for t, a in zip(leaves, arrays, strict=True) if a.dtype.kind == "f"]
     for t in floats:
         t.requires_grad_()
-    function = getattr(tensors, case.name) if module is cr else torch_function(case.name)
+    function = our_function(case.name) if module is cr else torch_function(case.name)
     ys = flat(function(*rebuild(case.args, iter(leaves)), **case.kwargs))
     if not isinstance(ys[0], (cr.Tensor, torch.Tensor)):
         return [np.asarray(y) for y in ys], []

@@ -15,7 +15,6 @@ PROGRAMS = {}
 #: programs where we differ on purpose, and why
 DIFFERENT = {
     "data_write_is_caught": "a write through .data is seen by the mutation clock, so the wrong gradient is refused",
-    "write_leaf_under_no_grad": "a view made under no_grad has no history until its base gets one",
 }
 
 

@@ -96,21 +96,23 @@ def test_programs(name):
     same(PROGRAMS[name](func, ours), PROGRAMS[name](TF, theirs))
 
 
+def history(name, F, t):
+    """The gradients of a parameter and an argument through a transform."""
+    w, x = t(W0, True), t(XS, True)
+    programs = {
+        "closed_over": lambda: F.grad(energy(w))(x[0]).sum(),
+        "vmap": lambda: F.vmap(energy(w))(x).sum(),
+        "vmap_grad": lambda: F.vmap(F.grad(energy(w)))(x).sum(),
+        "jvp": lambda: F.jvp(energy(w), (x[0],), (x[1],))[1],
+        "hessian": lambda: F.hessian(energy(w))(x[0]).sum(),
+    }
+    programs[name]().backward()
+    return w.grad, x.grad
+
+
 @pytest.mark.parametrize("name", ["closed_over", "vmap", "vmap_grad", "jvp", "hessian"])
 def test_history_that_leaves_a_transform(name):
-    results = []
-    for F, t in ((func, ours), (TF, theirs)):
-        w, x = t(W0, True), t(XS, True)
-        y = {
-            "closed_over": lambda: F.grad(energy(w))(x[0]).sum(),
-            "vmap": lambda: F.vmap(energy(w))(x).sum(),
-            "vmap_grad": lambda: F.vmap(F.grad(energy(w)))(x).sum(),
-            "jvp": lambda: F.jvp(energy(w), (x[0],), (x[1],))[1],
-            "hessian": lambda: F.hessian(energy(w))(x[0]).sum(),
-        }[name]()
-        y.backward()
-        results.append((w.grad, x.grad))
-    same(*results)
+    same(history(name, func, ours), history(name, TF, theirs))
 
 
 def test_no_grad_semantics():

@@ -1,8 +1,9 @@
 """Every nesting of the derivative operators to third order, against closed forms.
 
 The function is f(x) = (a.x)^6 + sum_i exp(b_i x_i), whose k-th derivative is
-6!/(6-k)! (a.x)^(6-k) a (x) ... (x) a + diag_k(b_i^k exp(b_i x_i)). Each operator turns a function that is a constant linear map L of
-the k-th derivative into another of that kind, so the expected value of any nesting follows by carrying L along.
+6!/(6-k)! (a.x)^(6-k) a (x) ... (x) a + diag_k(b_i^k exp(b_i x_i)). Each operator turns a function that is a constant
+linear map L of the k-th derivative into another of that kind, so the expected value of any nesting follows by carrying
+L along.
 """
 
 import itertools

@@ -125,7 +125,8 @@ def test_no_spurious_history():
         grad(energy(w))(x), vmap(grad(energy(w)))(t(XS)), hessian(energy(w))(x), jacrev(grad(energy(w)))(x),
         jvp(grad(energy(w)), (x,), (x,))[1], vjp(energy(w), x)[0], vjp(energy(w), x)[1](t(1.0))[0],
         linearize(energy(w), x)[1](x), vmap(vjp(lambda x: x.sin() * x.sum(), x)[1])(w)[0],
-        vmap(linearize(lambda x: x.sin() * x.sum(), x)[1])(w), vmap(lambda a: grad(lambda y: (y * y * a).sum())(x))(t(X0)),
+        vmap(linearize(lambda x: x.sin() * x.sum(), x)[1])(w),
+        vmap(lambda a: grad(lambda y: (y * y * a).sum())(x))(t(X0)),
     ]  # fmt: skip
     for r in results:
         assert not r.requires_grad
@@ -217,7 +218,7 @@ def test_an_escaped_tracer_says_where_it_came_from():
 )
 @pytest.mark.parametrize("transform", [lambda f: vmap(f)(t(X0)), lambda f: jvp(f, (t(1.0),), (t(1.0),))])
 def test_a_traced_value_has_no_number(transform, question):
-    with pytest.raises(RuntimeError, match="vmap|jvp"):
+    with pytest.raises(RuntimeError, match=r"vmap|jvp"):
         transform(lambda v: (question(v), v)[1])
 
 

@@ -9,7 +9,7 @@ import chainrule as cr
 from chainrule import func, tensors
 from chainrule.core import trees
 from chainrule.tensors import indexing
-from chainrule.tensors.functions import linalg, pointwise, reduce, shape
+from chainrule.tensors.functions import assemble, linalg, placing, pointwise, reduce, scans, shape, statistics
 from function_cases import CALLS, flat_arrays, rebuild
 
 H = 1e-6
@@ -66,10 +66,19 @@ ELSEWHERE = {
 }
 
 
+MODULES = (assemble, indexing, linalg, placing, pointwise, reduce, scans, shape, statistics)
+PLAIN = {name for module in MODULES for name in getattr(module, "PLAIN", ())}
+
+
+def public(name):
+    """A public function, or the method where PyTorch has only that."""
+    return getattr(tensors, name, None) or getattr(cr.Tensor, name)
+
+
 def call(case, arrays):
     """The case with these arrays or tensors in place of its own."""
     args = rebuild(case.args, iter([a if isinstance(a, cr.Tensor) else cr.tensor(a) for a in arrays]))
-    return getattr(tensors, case.name)(*args, **case.kwargs)
+    return public(case.name)(*args, **case.kwargs)
 
 
 def results(y):
@@ -118,7 +127,7 @@ def test_value_against_numpy(case):
 @pytest.mark.parametrize("case", [c for c in CALLS if isinstance(c.args[0], np.ndarray)], ids=repr)
 def test_the_method_of_the_same_name_gives_the_same(case):
     if not hasattr(cr.Tensor, case.name):
-        assert case.name in (*shape.PLAIN, *linalg.PLAIN, "where", "pad", "one_hot")
+        assert case.name in PLAIN
         return
     args = rebuild(case.args, iter([cr.tensor(a) for a in flat_arrays(case.args)]))
     if case.name == "where":  # x.where(condition, other) has another order
@@ -205,12 +214,10 @@ def test_vmap_against_a_loop(case):
 
 @pytest.mark.parametrize("name", sorted({c.name for c in CALLS}))
 def test_documented(name):
-    assert inspect.getdoc(getattr(tensors, name))
+    assert inspect.getdoc(public(name))
 
 
-@pytest.mark.parametrize(
-    "module", [pointwise, reduce, shape, linalg, indexing], ids=lambda m: m.__name__.rpartition(".")[2]
-)
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__.rpartition(".")[2])
 def test_lists_of_methods_name_functions(module):
     for name in module.FUNCTIONS:
         assert callable(getattr(module, name))

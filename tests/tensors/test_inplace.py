@@ -190,9 +190,7 @@ def test_a_chain_of_in_place_operations():
         x.clamp_(0.6, 0.9)
         return x.sqrt_()
 
-    assert_gradient(
-        program, lambda a: (((a * 1 + 1 - a) * a / 2) ** 2).exp().sigmoid().clamp(0.6, 0.9).sqrt(), 6
-    )
+    assert_gradient(program, lambda a: (((a * 1 + 1 - a) * a / 2) ** 2).exp().sigmoid().clamp(0.6, 0.9).sqrt(), 6)
 
 
 def test_what_an_in_place_operation_saves_is_not_lost_by_itself():

@@ -2,7 +2,8 @@
 
 from chainrule.autograd import functional
 from chainrule.autograd.anomaly_mode import detect_anomaly, is_anomaly_enabled, set_detect_anomaly
-from chainrule.autograd.function import Function, FunctionCtx, once_differentiable
+from chainrule.autograd.context import FunctionCtx
+from chainrule.autograd.function import Function, once_differentiable
 from chainrule.autograd.grad import backward, grad
 from chainrule.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
 from chainrule.ir.state import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled

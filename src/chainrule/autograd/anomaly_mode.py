@@ -8,7 +8,7 @@ from types import TracebackType
 from chainrule.tape.anomaly import WATCHING
 
 
-class detect_anomaly:  # noqa: N801 - PyTorch's spelling
+class detect_anomaly:
     """Within it, a backward pass raises at the first gradient that is NaN or infinite.
 
     The error names the op, the entry, and the line of the forward computation. ``check_nan=False`` does not look.
@@ -30,7 +30,7 @@ class detect_anomaly:  # noqa: N801 - PyTorch's spelling
         WATCHING.reset(self._tokens.pop())
 
 
-class set_detect_anomaly(detect_anomaly):  # noqa: N801 - PyTorch's spelling
+class set_detect_anomaly(detect_anomaly):
     """Turn anomaly mode on or off at once; as a context manager it restores the earlier mode on leaving."""
 
     def __init__(self, mode: bool, check_nan: bool = True) -> None:

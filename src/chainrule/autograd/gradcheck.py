@@ -1,9 +1,9 @@
 """Checks of derivatives against differences of function values.
 
-For each input x and output y, the Jacobian by reverse mode (one pass per output element), by forward mode (one per input
-element), and by central differences (f(x + h e) - f(x - h e)) / 2h, whose error is O(h^2) from the truncated series plus
-O(u/h) from rounding with unit u (Press et al., "Numerical Recipes", 5.7). No single h suits every function, so several
-are tried and an entry passes if one of them agrees. Large inputs are checked along random directions instead.
+For each input x and output y, the Jacobian by reverse mode (one pass per output element), by forward mode (one per
+input element), and by central differences (f(x + h e) - f(x - h e)) / 2h, whose error is O(h^2) from the truncated
+series plus O(u/h) from rounding with unit u (Press et al., "Numerical Recipes", 5.7). No single h suits every function,
+so several are tried and an entry passes if one of them agrees. Large inputs are checked along random directions.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from chainrule.core.errors import MissingRuleError, explain
 from chainrule.func.forward import jvp
 from chainrule.func.reverse import vjp
 from chainrule.ir.state import no_grad
+from chainrule.tape.node import Leaf
 from chainrule.tensors.backward import run
 from chainrule.tensors.tensor import Tensor, wrap
-from chainrule.tape.node import Leaf
 
 #: steps tried in turn, relative to max(1, |x|)
 STEPS = (1e-5, 1e-4, 1e-6, 1e-3)

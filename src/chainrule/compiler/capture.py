@@ -95,6 +95,7 @@ class Capture(Interpreter):
         self._owners: dict[Leaf, Argument | State] = {}
         self._gradients: dict[int, tuple[Tensor, Gradient]] = {}
         self._results: list[weakref.ref[Tensor]] = []
+        self._inner: list[weakref.ref[Leaf]] = []
         self._arguments: list[tuple[Tensor, Argument, Tracer]] = []
 
     def __enter__(self) -> Any:
@@ -111,6 +112,7 @@ class Capture(Interpreter):
         super().__exit__(kind, error, trace)
         if kind is not None:
             self._give_back()
+            self._forget()
 
     # ---- values
     def _tracer(self, shape: Sequence[int], dtype: Any) -> Tracer:
@@ -355,7 +357,9 @@ class Capture(Interpreter):
         grads: list[tuple[Argument | State, Value | None]] = []
         for leaf, g in self._grads.items():
             owner = self._owners.get(leaf)
-            if owner is not None and (g is None or g is not leaf.grad):
+            if owner is None:
+                self._inner.append(weakref.ref(leaf))
+            elif g is None or g is not leaf.grad:
                 self.expected.setdefault(owner, Expected.of(self._owner_tensor(owner)))
                 grads.append((owner, None if g is None else self.value(g).value))
         writes: list[tuple[Source, Value]] = [
@@ -373,11 +377,16 @@ class Capture(Interpreter):
                 )
             if shell._d is not first:
                 writes.append((source, shell._d.value))
-        self._grads.clear()
-        self._views.clear()
-        self._scalars.clear()
-        self._arguments.clear()
+        self._forget()
         return writes, grads
+
+    def _forget(self) -> None:
+        """Let go of the shells and tracers in the tables: they know this capture, and a cycle would keep both."""
+        tables: tuple[Any, ...] = (
+            self._grads, self._views, self._scalars, self._arguments, self._held, self._made, self._gradients,
+        )  # fmt: skip
+        for table in tables:
+            table.clear()
 
     def _owner_tensor(self, owner: Argument | State) -> Tensor:
         if isinstance(owner, State):
@@ -392,10 +401,14 @@ class Capture(Interpreter):
             if t is not None and isinstance(t._d, Tracer) and t._d.interpreter is self:
                 alive.append((t, changed, t._d))
                 t._d, t._node = changed.array, None if type(t._node) is Node else t._node
+        self._changed.clear()
         for leaf, owner in self._owners.items():
             if leaf.level is self and isinstance(owner, State):
                 leaf.level = None
         return alive
+
+    def _kept_leaves(self) -> bool:
+        return any(r() is not None for r in self._inner)
 
     def _escaped(self) -> list[Tensor]:
         return [t for t in (r() for r in self._results) if t is not None and isinstance(t._d, Tracer)]
@@ -407,7 +420,7 @@ class Capture(Interpreter):
         on: with ``promote`` an input, otherwise a constant that is written. A result of an op that is kept has no value
         to give: that is an error, since later calls of the program could not renew it.
         """
-        if any(c.reference() is not None for c in self._changed.values()) or self._escaped():
+        if any(c.reference() is not None for c in self._changed.values()) or self._escaped() or self._kept_leaves():
             gc.collect()  # what only a reference cycle keeps is not kept by anyone
         writes: list[tuple[Source, Value]] = []
         newborn = []
@@ -420,6 +433,12 @@ class Capture(Interpreter):
                 first = changed.constant.value
                 self.constants = [c for c in self.constants if c.value is not first]
                 self.inputs.append((first, source))
+        if self._kept_leaves():
+            raise TracerError(
+                "a tensor that requires grad was made during a capture, got a gradient in it, and was kept outside\n"
+                "  expected: parameters that exist before the capture\n"
+                "  fix:      make it first, or call the function once without capture"
+            )
         lost = self._escaped()
         if lost:
             raise TracerError(self._escape_message(lost[0]))

@@ -1,8 +1,9 @@
 """Reverse mode as function transforms: grad, vjp, Jacobians and Hessians.
 
-NOTE [a reverse scope is no level]. ``grad`` cuts the tape with an alias of its input owned by the current level, enables
-grad, and differentiates with the ordinary engine. Afterwards it looks at the leaves that were reached: if all belong to
-this scope, the result's history is dropped; if an outer leaf was reached (a closed-over parameter), it is kept.
+NOTE [a reverse scope is no level]. ``grad`` cuts the tape with an alias of its input owned by the current level,
+enables grad, and differentiates with the ordinary engine. Afterwards it looks at the leaves that were reached: if all
+belong to this scope, the result's history is dropped; if an outer leaf was reached (a closed-over parameter), it is
+kept.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class _Scope:
                 node.level = CLOSED
 
     def close(self, t: Tensor, foreign: bool) -> Tensor:
-        """A result for the outside: with history only if it depends on something outside, and grad mode was on there."""
+        """A result for the outside: with history only if it depends on something there, and grad mode was on there."""
         if not foreign:
             return self._cut(t)
         if t._node is None:

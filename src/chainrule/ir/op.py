@@ -81,6 +81,10 @@ class Op:
         """Shape and dtype of the result (a tuple of :class:`Aval` for several results)."""
         raise MissingRuleError(f"op {self.name!r} has no shape rule: write `infer`")
 
+    def expand(self, xs: tuple[Any, ...]) -> Any:
+        """The result by other ops; asked of an op of kind "function" by levels that write ops down."""
+        raise MissingRuleError(f"op {self.name!r} is a primitive and is not made of other ops")
+
     def flows(self, index: int) -> bool:
         """Whether argument ``index`` is differentiable."""
         d = self.differentiable

@@ -169,7 +169,8 @@ def backward(
     if inputs is None:
         run((self,), (gradient,), None, retain, create_graph, True)
         return
-    accumulate_into([inputs] if isinstance(inputs, Tensor) else list(inputs), (self,), (gradient,), retain, create_graph)
+    targets = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    accumulate_into(targets, (self,), (gradient,), retain, create_graph)
 
 
 def accumulate_into(

@@ -403,3 +403,4 @@ FUNCTIONS = (
     "index_select take gather take_along_dim scatter scatter_add index_add index_copy index_fill masked_fill "
     "masked_select nonzero argwhere"
 ).split()
+PLAIN = ["one_hot"]

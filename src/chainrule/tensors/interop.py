@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.core import trees
 from chainrule.core.errors import explain
 from chainrule.tensors.creation import from_numpy
 from chainrule.tensors.functions import linalg, pointwise
@@ -36,8 +37,8 @@ def from_dlpack(source: Any) -> Tensor:
 
 #: NumPy's ufuncs that are called otherwise here; the others bear the same name
 _UFUNCS = {
-    "invert": pointwise.bitwise_not, "left_shift": pointwise.bitwise_left_shift, "matmul": linalg.matmul,
-    "right_shift": pointwise.bitwise_right_shift, "rint": pointwise.round,
+    "equal": pointwise.eq, "invert": pointwise.bitwise_not, "left_shift": pointwise.bitwise_left_shift,
+    "matmul": linalg.matmul, "power": pointwise.pow, "right_shift": pointwise.bitwise_right_shift, "rint": pointwise.round,
 }  # fmt: skip
 
 
@@ -53,3 +54,10 @@ def array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **kwargs: A
     if function is None:
         return NotImplemented
     return function(*(from_numpy(x) if isinstance(x, np.ndarray) else x for x in inputs))
+
+
+def array_function(self: Tensor, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+    """NumPy's other functions (``np.mean(tensor)``) compute with the array and give NumPy's results, without history."""
+    given, structure = trees.flatten((list(args), kwargs))
+    args, kwargs = trees.unflatten(structure, [x.numpy() if isinstance(x, Tensor) else x for x in given])
+    return function(*args, **kwargs)

@@ -194,7 +194,7 @@ def attach_methods() -> None:
     cls.__neg__, cls.__pos__, cls.__abs__, cls.__invert__ = T.neg, pointwise.positive, T.abs, T.bitwise_not
     cls.__getitem__, cls.__setitem__ = indexing.getitem, indexing.setitem
     cls.__repr__, cls.__format__ = _repr, _format
-    cls.__array_ufunc__ = interop.array_ufunc
+    cls.__array_ufunc__, cls.__array_function__ = interop.array_ufunc, interop.array_function
     cls.__dlpack__, cls.__dlpack_device__ = interop.to_dlpack, interop.dlpack_device
     cls.backward, cls._current = backward.backward, up_to_date
     cls.T, cls.mT = property(shape.numpy_transpose), property(shape.matrix_transpose)

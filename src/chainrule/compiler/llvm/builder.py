@@ -72,6 +72,12 @@ class Module:
         """Whether a function of this name was started."""
         return name in self._names
 
+    def add(self, name: str, text: str) -> None:
+        """Add a function written as IR text, once."""
+        if name not in self._names:
+            self._names.add(name)
+            self._functions.append(text)
+
     def declare(self, name: str, signature: str) -> None:
         """Add an external declaration once."""
         self._declarations[name] = signature
@@ -137,11 +143,15 @@ class Builder(Arithmetic, Lanes, Memory):
         inline: bool | None,
     ) -> None:
         self.module, self.target, self.name = module, module.target, name
-        self._lines: list[str] = ["entry:"]
+        self._lines: list[str] = []
+        self._stack: list[str] = []
         self._count = 0
         self._block = "entry"
         self._open = True
         self._returns = returns
+        #: called as ``report(mask, what)`` by emitters of operations that eager mode refuses for some operands
+        #: ("integer division by zero", "negative integer power"); None: such operations are not lowered
+        self.report: Callable[[Value, str], None] | None = None
         self.args = [Value(self, f"%{a}", kind) for a, kind in arguments.items()]
         shown = ", ".join(
             f"{ir_type(v.kind)}{' noalias' if noalias and v.kind == 'ptr' else ''} {v.text}" for v in self.args
@@ -169,6 +179,13 @@ class Builder(Arithmetic, Lanes, Memory):
     def declare(self, name: str, signature: str) -> None:
         """Declare an external function or intrinsic, once per module."""
         self.module.declare(name, signature)
+
+    def alloca(self, nbytes: int, align: int = 64) -> Value:
+        """Scratch memory on the stack until the function returns (reserved at its entry, so loops may ask for it)."""
+        self._count += 1
+        name = f"%s{self._count}"
+        self._stack.append(f"  {name} = alloca [{nbytes} x i8], align {align}")
+        return Value(self, name, "ptr")
 
     # ---- calls
     def intrinsic(self, name: str, *args: Value, returns: tuple[str, int] | None = None) -> Value:
@@ -369,7 +386,7 @@ class Builder(Arithmetic, Lanes, Memory):
             if self._returns:
                 raise ValueError(f"function {self.name!r} returns {self._returns}: end its body with ret(value)")
             self.ret()
-        self.module._functions.append("\n".join((self._head, *self._lines, "}")))
+        self.module._functions.append("\n".join((self._head, "entry:", *self._stack, *self._lines, "}")))
 
 
 def itemsize(kind: str) -> int:

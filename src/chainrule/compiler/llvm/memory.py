@@ -41,10 +41,6 @@ class Memory(_Base):
         """Entry ``index`` of a table of addresses."""
         return self.load(self.at(table, index, "ptr"), "ptr")
 
-    def alloca(self, nbytes: int, align: int = 64) -> Value:
-        """Scratch memory on the stack until the function returns; not in a loop."""
-        return self.op(f"alloca [{nbytes} x i8], align {align}", "ptr")
-
     # ---- loads
     def load(
         self,

@@ -9,12 +9,22 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.errors import ShapeError, explain
-from chainrule.core.shapes import flatten_sizes, normalize_axis, size_of
+from chainrule.core.shapes import flatten_sizes, normalize_axis
 from chainrule.tensors.apply import constant
 from chainrule.tensors.fastpath import TENSORS as T
 from chainrule.tensors.functions.reduce import norm
 from chainrule.tensors.functions.shape import (
-    atleast_2d, cat, diag, flatten, meshgrid, movedim, pad, reshape, stack, tensor_split, unsqueeze,
+    atleast_2d,
+    cat,
+    diag,
+    flatten,
+    meshgrid,
+    movedim,
+    pad,
+    reshape,
+    stack,
+    tensor_split,
+    unsqueeze,
 )  # fmt: skip
 from chainrule.tensors.namespace import cast, common_dtype
 from chainrule.tensors.tensor import Tensor
@@ -91,7 +101,9 @@ def diagflat(input: Tensor, offset: int = 0) -> Tensor:
 def _replaced(input: Tensor, src: Tensor, index: tuple[Any, ...], name: str) -> Tensor:
     want = T.getitem(constant(np.broadcast_to(np.empty((), bool), input._d.shape)), index)._d.shape
     if tuple(src._d.shape) != tuple(want):
-        raise ShapeError(explain(f"{name}: the source does not fit", expected=str(tuple(want)), got=str(tuple(src.shape))))
+        raise ShapeError(
+            explain(f"{name}: the source does not fit", expected=str(tuple(want)), got=str(tuple(src.shape)))
+        )
     return T.put(input, cast(src, input._d.dtype), view=("getitem", (("index", index),)))  # type: ignore[no-any-return]
 
 
@@ -130,7 +142,9 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     n = input._d.shape[axis] if input._d.shape else 1
     if not 0 <= size <= n or step <= 0:
         raise RuntimeError(
-            explain("unfold: the windows do not fit", expected=f"a size up to {n}, a positive step", got=f"{size}, {step}")
+            explain(
+                "unfold: the windows do not fit", expected=f"a size up to {n}, a positive step", got=f"{size}, {step}"
+            )
         )
     x = input if input._d.shape else reshape(input, (1,))
     windows = np.arange(0, n - size + 1, step)[:, None] + np.arange(size)
@@ -146,7 +160,9 @@ def sum_to_size(input: Tensor, *size: Any) -> Tensor:
     shape = tuple(int(d) for d in flatten_sizes(size))
     have = tuple(input._d.shape)
     if len(shape) > len(have) or any(d not in (1, n) for d, n in zip(shape[::-1], have[::-1], strict=False)):
-        raise ShapeError(explain("sum_to_size: the size does not fit", expected=f"sizes that broadcast to {have}", got=str(shape)))
+        raise ShapeError(
+            explain("sum_to_size: the size does not fit", expected=f"sizes that broadcast to {have}", got=str(shape))
+        )
     return T.unbroadcast(input, shape)  # type: ignore[no-any-return]
 
 

@@ -18,7 +18,7 @@ from chainrule.tensors.namespace import as_operand, cast, common_dtype
 from chainrule.tensors.tensor import Tensor
 
 
-def _matmul(input: Tensor, other: Tensor) -> Tensor:
+def _matmul(input: Any, other: Any) -> Tensor:
     """The matrix product of the last two dimensions, leading ones broadcast; vectors as rows (left) or columns (right).
 
     Raises:
@@ -153,7 +153,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         raise mismatch("linear", a, w, (a[-1] if a else 0, w[-1] if w else 0))
     if bias is None or len(w) == 1 or len(a) == 1 or not input._d.dtype == weight._d.dtype == bias._d.dtype:
         y = matmul(input, T.permute(weight, (1, 0)) if len(w) == 2 else weight)
-        return y if bias is None else T.add(y, bias)  # type: ignore[no-any-return]
+        return y if bias is None else T.add(y, bias)
     return T.linear(input, weight, bias)  # type: ignore[no-any-return]
 
 
@@ -293,7 +293,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     gone = tuple(i for i, c in enumerate(lx) if c not in out)
     if gone:
         x, lx = T.sum(x, gone, False), "".join(c for c in lx if c in out)
-    return T.permute(x, tuple(lx.index(c) for c in out)) if lx != out else x  # type: ignore[no-any-return]
+    return T.permute(x, tuple(lx.index(c) for c in out)) if lx != out else x
 
 
 FUNCTIONS = "matmul mm mv bmm dot vdot inner outer ger addmm addmv baddbmm kron".split()

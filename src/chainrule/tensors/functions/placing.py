@@ -30,7 +30,7 @@ def searchsorted(
         raise RuntimeError(explain("searchsorted: unknown side", expected="'left' or 'right'", got=repr(side)))
     a = sorted_sequence.numpy(force=True)
     v = input.numpy(force=True) if isinstance(input, Tensor) else np.asarray(input)
-    where = "right" if right or side == "right" else "left"
+    where: Any = "right" if right or side == "right" else "left"
     if a.ndim == 1:
         found = np.searchsorted(a, v, where)
     elif a.shape[:-1] == v.shape[:-1]:
@@ -81,7 +81,8 @@ def fill(input: Tensor, value: Any) -> Tensor:
 def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
     """``input`` with ``source`` written (or added) at positions in the flattened tensor."""
     flat = T.reshape(input, (size_of(input._d.shape),))
-    return T.reshape(index_put(flat, (index,), T.reshape(source, tuple(index._d.shape)), accumulate), tuple(input._d.shape))  # type: ignore[no-any-return]
+    new = index_put(flat, (index,), T.reshape(source, tuple(index._d.shape)), accumulate)
+    return T.reshape(new, tuple(input._d.shape))  # type: ignore[no-any-return]
 
 
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
@@ -96,4 +97,5 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     return T.where(m, taken, x)  # type: ignore[no-any-return]
 
 
-FUNCTIONS = "unique_consecutive msort fill put masked_scatter".split()
+FUNCTIONS = "unique_consecutive msort put masked_scatter".split()
+PLAIN = "searchsorted bucketize fill".split()

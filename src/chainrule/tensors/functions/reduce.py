@@ -132,7 +132,7 @@ def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
 def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """Running sums along ``dim``."""
     x = _summed(input, dtype)
-    return T.cumsum(x, axis=normalize_axis(dim, len(x._d.shape))) if x._d.shape else x  # type: ignore[no-any-return]
+    return T.cumsum(x, axis=normalize_axis(dim, len(x._d.shape))) if x._d.shape else x
 
 
 def cumprod(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
@@ -181,7 +181,7 @@ def _arg(name: str, input: Tensor, dim: Any, keepdim: bool) -> Tensor:
     if dim is None:
         _nonempty(x, tuple(range(len(x._d.shape))), name)
         out = getattr(T, name)(T.reshape(x, (size_of(x._d.shape),)), axis=0)
-        return T.reshape(out, (1,) * len(x._d.shape)) if keepdim else out
+        return T.reshape(out, (1,) * len(x._d.shape)) if keepdim else out  # type: ignore[no-any-return]
     axis = normalize_axis(dim, len(x._d.shape))
     if not x._d.shape:
         return T.full((), 0, np.int64)  # type: ignore[no-any-return]
@@ -251,7 +251,7 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
         top = T.where(T.isfinite(top), top, 0.0)
     total = T.log(T.sum(T.exp(T.sub(x, top)), axes, True))
     y = T.add(total, top)
-    return y if keepdim or not axes else T.reshape(y, tuple(d for i, d in enumerate(x._d.shape) if i not in axes))
+    return y if keepdim or not axes else T.reshape(y, tuple(d for i, d in enumerate(x._d.shape) if i not in axes))  # type: ignore[no-any-return]
 
 
 def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:

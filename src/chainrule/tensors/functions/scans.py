@@ -95,7 +95,7 @@ def _panels(y: Tensor, x: Any, dx: Any, dim: int) -> tuple[Tensor, int]:
 
 
 def trapezoid(y: Tensor, x: Any = None, *, dx: Any = None, dim: int = -1) -> Tensor:
-    """The integral of samples ``y`` along ``dim`` by the trapezoidal rule, at points ``x`` or at distance ``dx`` (1)."""
+    """The integral of samples ``y`` along ``dim`` by the trapezoidal rule, at points ``x`` or ``dx`` (1) apart."""
     areas, axis = _panels(y, x, dx, dim)
     return T.sum(areas, (axis,), False)  # type: ignore[no-any-return]
 
@@ -136,12 +136,11 @@ def gradient(input: Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: in
         inside = T.mul(T.sub(narrow(input, axis, 2, n - 2), narrow(input, axis, 0, n - 2)), 0.5)
         first, last = T.sub(f[1], f[0]), T.sub(f[3], f[2])
         if edge_order == 2:  # 1.5 times the outer difference less half of the next one
-            second, before = (
-                T.sub(narrow(input, axis, i + 1, 1), narrow(input, axis, i, 1)) for i in (1, n - 3)
-            )
+            second, before = (T.sub(narrow(input, axis, i + 1, 1), narrow(input, axis, i, 1)) for i in (1, n - 3))
             first, last = (T.sub(T.mul(a, 1.5), T.mul(b, 0.5)) for a, b in ((first, second), (last, before)))
         out.append(T.div(cat([first, inside, last], axis), h))
     return tuple(out)
 
 
 FUNCTIONS = "cummax cummin logcumsumexp diff".split()
+PLAIN = "trapezoid trapz cumulative_trapezoid gradient".split()

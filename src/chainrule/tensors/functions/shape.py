@@ -430,7 +430,12 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: Any = 
     return T.put(base, inner, view=("getitem", (("index", place),)))  # type: ignore[no-any-return]
 
 
-constant_pad_nd = pad
+def constant_pad_nd(input: Tensor, pad: Sequence[int], value: Any = 0) -> Tensor:
+    """As :func:`pad` with a constant."""
+    return _pad(input, pad, "constant", value)
+
+
+_pad = pad
 
 
 # ---- triangles and diagonals
@@ -520,5 +525,6 @@ FUNCTIONS = (
     "to size numel"
 ).split()
 PLAIN = (
-    "broadcast_tensors cat concat concatenate stack hstack vstack column_stack atleast_1d atleast_2d meshgrid "
+    "broadcast_tensors cat concat concatenate stack hstack vstack column_stack atleast_1d atleast_2d meshgrid pad "
+    "constant_pad_nd"
 ).split()

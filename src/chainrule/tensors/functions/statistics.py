@@ -9,6 +9,7 @@ import numpy as np
 
 from chainrule.core.errors import explain
 from chainrule.core.shapes import normalize_axis, size_of
+from chainrule.ir.interpreter import Tracer
 from chainrule.tensors.fastpath import TENSORS as T
 from chainrule.tensors.functions.reduce import argsort, last_axis, need_floating, restore, sort, sum, values_indices
 from chainrule.tensors.namespace import cast
@@ -26,13 +27,15 @@ def _quantile(name: str, input: Tensor, q: Any, dim: Any, keepdim: bool, interpo
         raise RuntimeError(explain(f"{name} of no elements", got=f"shape {tuple(x._d.shape)}"))
     if interpolation not in (*_ROUNDED, "linear", "midpoint"):
         raise RuntimeError(
-            explain(f"{name}: unknown interpolation", expected=f"linear, midpoint, {', '.join(_ROUNDED)}", got=interpolation)
+            explain(
+                f"{name}: unknown interpolation", expected=f"linear, midpoint, {', '.join(_ROUNDED)}", got=interpolation
+            )
         )
     if len(level._d.shape) > 1:
         raise RuntimeError(
             explain(f"{name}: q has too many dimensions", expected="a number or a vector", got=str(tuple(level.shape)))
         )
-    if isinstance(level._d, (np.ndarray, np.generic)) and not ((level._d >= 0) & (level._d <= 1)).all():
+    if not isinstance(level._d, Tracer) and not np.all((level._d >= 0) & (level._d <= 1)):
         raise RuntimeError(explain(f"{name}: q is out of range", expected="0 to 1", got=str(level.tolist())))
     levels = level._d.shape[0] if level._d.shape else 1
     missing = T.isnan(y)
@@ -53,9 +56,7 @@ def _quantile(name: str, input: Tensor, q: Any, dim: Any, keepdim: bool, interpo
     return T.reshape(out, (levels, *kept)) if keepdim else out  # type: ignore[no-any-return]
 
 
-def quantile(
-    input: Tensor, q: Any, dim: Any = None, keepdim: bool = False, *, interpolation: str = "linear"
-) -> Tensor:
+def quantile(input: Tensor, q: Any, dim: Any = None, keepdim: bool = False, *, interpolation: str = "linear") -> Tensor:
     """The q-quantile along ``dim`` (or of all elements): what stands at q (n - 1) in order; NaN where there is a NaN.
 
     Args:
@@ -130,7 +131,9 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> values_indices:
     return _chosen(input, T.gather(order, place, axis=axis), axis, keepdim)
 
 
-def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, aweights: Tensor | None = None) -> Tensor:
+def cov(
+    input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, aweights: Tensor | None = None
+) -> Tensor:
     """The covariance matrix of variables (rows) from observations (columns).
 
     Args:
@@ -155,7 +158,9 @@ def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, a
         centred = T.sub(x, T.div(T.sum(T.mul(x, w), (1,), True), total))
         weighted = T.mul(centred, w)
         spread = total if aweights is None else T.sum(T.mul(w, aweights), (0,), False)
-        scale = T.sub(total, T.div(T.mul(spread, float(correction)), total) if aweights is not None else float(correction))
+        scale = T.sub(
+            total, T.div(T.mul(spread, float(correction)), total) if aweights is not None else float(correction)
+        )
     out = T.div(T.matmul(weighted, T.permute(centred, (1, 0))), scale)
     return out if len(input._d.shape) == 2 else T.reshape(out, ())  # type: ignore[no-any-return]
 

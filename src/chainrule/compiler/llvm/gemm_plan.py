@@ -1,0 +1,309 @@
+"""Which code a matrix product gets: the specification, the table of costs, and the choice made from them.
+
+Three families of code:
+
+- ``outer``: the tile C[z rows, p vectors] stays in registers while k runs; each step takes p vectors of a row of B and z
+  scalars of A. B may be packed into panels [k][p W], A into strips [k][z].
+- ``dot``: both operands run along k; z x r vectors of partial sums, added up across lanes at the end.
+- ``column``: N = 1 and A runs along its rows: the rows are the lanes.
+
+The order in which one element's K products are added is a property of the plan, the same for every tile of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from chainrule.compiler.llvm.target import Target
+from chainrule.compiler.llvm.values import BYTES
+
+#: ``epilogue(b, value, row, column, width, mask, extras) -> value to store``
+Epilogue = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class ProductSpec:
+    """C[M, N] = A[M, K] B[K, N], for each matrix of a batch.
+
+    Attributes:
+        M, N, K: sizes, zero allowed.
+        dtype: "f32" or "f64".
+        a_strides, b_strides, c_strides: distance of rows and of columns, counted in elements. A zero repeats an operand's
+            element; the elements of C must be distinct.
+        batch: sizes of the batch dimensions; none for a single product.
+        a_batch, b_batch, c_batch: distance of the matrices along each batch dimension, in elements; 0 repeats.
+        accumulate: add to what is in C.
+        epilogue: what happens to each element before it is stored: called as ``epilogue(b, value, row, column, width,
+            mask, extras)`` when code is made, with a vector of ``width`` neighbours in one row (first at ``row``,
+            ``column``, both i64 values, counted within one matrix of the batch), the mask of the lanes that exist (None:
+            all) and the extra pointers; returns the value to store and may load and store elsewhere. It must take any
+            power of two as width, and treat lanes independently.
+        extras: one entry per extra pointer: its distance along each batch dimension, in bytes.
+    """
+
+    M: int
+    N: int
+    K: int
+    dtype: str
+    a_strides: tuple[int, int]
+    b_strides: tuple[int, int]
+    c_strides: tuple[int, int]
+    batch: tuple[int, ...] = ()
+    a_batch: tuple[int, ...] = ()
+    b_batch: tuple[int, ...] = ()
+    c_batch: tuple[int, ...] = ()
+    accumulate: bool = False
+    epilogue: Epilogue | None = None
+    extras: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("f32", "f64"):
+            raise ValueError(f"a product of 'f32' or 'f64' expected, got dtype {self.dtype!r}")
+        if min(self.M, self.N, self.K, *self.batch, 0) < 0:
+            raise ValueError(f"sizes are not negative; got M={self.M} N={self.N} K={self.K} batch={self.batch}")
+        for name in ("a_batch", "b_batch", "c_batch"):
+            if len(getattr(self, name)) != len(self.batch):
+                raise ValueError(f"{name} needs a stride for each of the {len(self.batch)} batch dimensions")
+        if any(len(e) != len(self.batch) for e in self.extras):
+            raise ValueError(f"each extra pointer needs a stride for each of the {len(self.batch)} batch dimensions")
+
+    @classmethod
+    def contiguous(
+        cls, M: int, N: int, K: int, dtype: str = "f32", *, ta: bool = False, tb: bool = False, **more: Any
+    ) -> ProductSpec:
+        """Row-major operands without gaps; ``ta``, ``tb``: A is stored as [K, M], B as [N, K]."""
+        a, b = (1, M) if ta else (K, 1), (1, K) if tb else (N, 1)
+        return cls(M, N, K, dtype, a, b, (N, 1), **more)
+
+    @property
+    def batches(self) -> int:
+        """Number of matrices."""
+        return prod(self.batch)
+
+    def merged(self) -> ProductSpec:
+        """The same product with as few batch dimensions as the strides allow."""
+        dims: list[tuple[int, ...]] = []
+        for size, *strides in zip(self.batch, self.a_batch, self.b_batch, self.c_batch, *self.extras, strict=True):
+            if size == 1:
+                continue
+            if dims and all(outer == inner * size for outer, inner in zip(dims[-1][1:], strides, strict=True)):
+                dims[-1] = (dims[-1][0] * size, *strides)
+            else:
+                dims.append((size, *strides))
+        M = self.M
+        if dims and self.epilogue is None:
+            size, a, b, c = dims[-1][:4]
+            if b == 0 and a == M * self.a_strides[0] and c == M * self.c_strides[0]:
+                M, dims = M * size, dims[:-1]
+        columns = [tuple(d[i] for d in dims) for i in range(4 + len(self.extras))]
+        batch, a_batch, b_batch, c_batch, *extras = columns
+        return replace(
+            self, M=M, batch=batch, a_batch=a_batch, b_batch=b_batch, c_batch=c_batch, extras=tuple(extras)
+        )
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a processor level can do; times in cycles, sizes in bytes.
+
+    Attributes:
+        tiles: most rows of an outer tile for each width in vectors, so that the accumulators stay in registers.
+        dots: (rows, columns) of dot tiles.
+        multiply, load, latency: of a multiply-add of vectors; of a vector load or broadcast; of a chain's step.
+        call, store: of entering a tile; of finishing one vector of it.
+        reduce: of adding up the lanes of one vector of partial sums.
+        pack, turn: of copying one vector of B into a panel; the same with transposition.
+        near, far: bytes of B that stay close while all rows pass (half of a level-2 cache; more is packed by chunks);
+            bytes of B up to which rows are used where they are.
+        depth: most steps of k in a block.
+    """
+
+    tiles: dict[int, int]
+    dots: tuple[tuple[int, int], ...]
+    multiply: float
+    load: float
+    latency: float
+    call: float
+    store: float
+    reduce: float
+    pack: float
+    turn: float
+    near: int = 512 << 10
+    far: int = 256 << 10
+    depth: int = 400
+
+
+_WIDE = {1: 24, 2: 14, 3: 8, 4: 6, 5: 5, 6: 4, 7: 3, 8: 2, 10: 2, 16: 1}
+_FEW = {1: 12, 2: 6, 3: 4, 4: 2, 8: 1}
+#: The one place with numbers about processors.
+COSTS = {
+    "avx512": Costs(_WIDE, ((1, 8), (2, 8), (3, 4), (4, 4), (5, 4), (6, 4)), 1.0, 0.5, 4.0, 20.0, 2.0, 4.0, 3.0, 5.0),
+    "neon": Costs(_WIDE, ((1, 8), (2, 8), (3, 4), (4, 4), (5, 4), (6, 4)), 0.5, 0.5, 4.0, 20.0, 1.0, 2.0, 2.0, 3.0),
+    "avx2": Costs(_FEW, ((1, 8), (2, 4), (3, 4)), 0.5, 0.5, 4.0, 20.0, 1.0, 3.0, 2.0, 4.0),
+    "sse2": Costs(_FEW, ((1, 8), (2, 4)), 1.0, 0.5, 8.0, 20.0, 1.0, 2.0, 2.0, 3.0),
+}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Lanes of a row of C held in one vector: ``lanes`` columns from ``offset`` of the panel, in ``width`` lanes."""
+
+    offset: int
+    width: int
+    lanes: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """``count`` equal panels side by side: ``columns`` wide each, in ``stride`` lanes, from column ``start``."""
+
+    start: int
+    count: int
+    columns: int
+    stride: int
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The code chosen for one product.
+
+    Attributes:
+        family: "outer", "dot", "column" or "none" (nothing to compute).
+        rows: rows of a tile. ``smaller``: whether tiles of one row less are made too.
+        runs: the panels of columns.
+        pack: how B gets into scratch: None, "rows" (vector copies), "turn" (transposed) or "any" (element by element).
+        pack_a: whether strips of A are copied into scratch.
+        depth: steps of k in a block.
+        chains: independent sums over k of each element (k modulo chains), added at the end.
+        cost: estimated cycles.
+    """
+
+    family: str
+    rows: int = 1
+    smaller: bool = False
+    runs: tuple[Run, ...] = ()
+    pack: str | None = None
+    pack_a: bool = False
+    depth: int = 1
+    chains: int = 1
+    cost: float = 0.0
+
+    def __str__(self) -> str:
+        panels = " + ".join(f"{r.count} x {r.columns}" for r in self.runs)
+        packed = f", B packed ({self.pack})" if self.pack else ""
+        return f"{self.family}: {self.rows} rows, panels {panels}{packed}{', A packed' if self.pack_a else ''}"
+
+
+def even(total: int, most: int) -> int:
+    """The size of the larger parts when ``total`` is cut into as few near-equal parts of at most ``most`` as it takes."""
+    return -(-total // -(-total // most)) if total else 1
+
+
+def exact(lanes: int) -> list[int]:
+    """Powers of two that sum to ``lanes``, the largest first."""
+    return [1 << i for i in reversed(range(lanes.bit_length())) if lanes >> i & 1]
+
+
+def _pieces(columns: int, width: int, packed: bool, masked: bool) -> tuple[Piece, ...]:
+    full, tail = divmod(columns, width)
+    pieces = [Piece(i * width, width, width) for i in range(full)]
+    parts = exact(tail)
+    if tail and packed:
+        pieces.append(Piece(full * width, width, tail))
+    elif len(parts) > 1 and masked:
+        pieces.append(Piece(full * width, width, tail))
+    else:
+        at = full * width
+        for part in parts:
+            pieces.append(Piece(at, part, part))
+            at += part
+    return tuple(pieces)
+
+
+def _runs(N: int, width: int, most: int, packed: bool, masked: bool) -> tuple[Run, ...]:
+    """Panels of at most ``most`` vectors, near-equal, equal ones joined."""
+    vectors = -(-N // width)
+    count = -(-vectors // most)
+    small, extra = divmod(vectors, count)
+    runs: list[Run] = []
+    start = 0
+    for i in range(count):
+        stride = (small + (i < extra)) * width
+        columns = min(stride, N - start)
+        if runs and runs[-1].columns == columns:
+            runs[-1] = replace(runs[-1], count=runs[-1].count + 1)
+        else:
+            runs.append(Run(start, 1, columns, stride, _pieces(columns, width, packed, masked)))
+        start += columns
+    return tuple(runs)
+
+
+def make_plan(spec: ProductSpec, target: Target) -> Plan:
+    """The cheapest code for a product by the table of costs."""
+    if not spec.M or not spec.N or not spec.batches:
+        return Plan("none")
+    costs, width = COSTS[target.level], target.width(BYTES[spec.dtype])
+    if spec.N == 1 and spec.M > 1 and spec.a_strides[0] == 1 and spec.a_strides[1] != 1:
+        return Plan("column", rows=4 * width, depth=spec.K, chains=2)
+    plans = [_outer(spec, target, costs, width, most) for most in costs.tiles]
+    if spec.K >= width and spec.a_strides[1] == 1 and (spec.b_strides[0] == 1 or spec.N == 1):
+        plans += [_dot(spec, costs, width, *shape) for shape in costs.dots]
+        if spec.N == 1:
+            plans.append(_dot(spec, costs, width, 8, 1))
+    return min(plans, key=lambda p: p.cost)
+
+
+def _outer(spec: ProductSpec, target: Target, costs: Costs, width: int, most: int) -> Plan:
+    M, N, K, size = spec.M, spec.N, spec.K, BYTES[spec.dtype]
+    masked = target.has_avx512f
+    rows = even(M, costs.tiles[most])
+    pack = None
+    if spec.b_strides[1] != 1 and N > 1:
+        pack = "turn" if spec.b_strides[0] == 1 and width <= K else "any"
+    elif (N % width and not masked and M > 2 and N > 1) or (M >= 4 * rows and K * N * size > costs.far):
+        pack = "rows"
+    runs = _runs(N, width, most, pack is not None, masked)
+    tiles = -(-M // rows)
+    step = {None: 0.0, "rows": costs.pack, "turn": costs.turn, "any": 2.0 * width}[pack]
+    cost = 0.0
+    for run in runs:
+        p = len(run.pieces)
+        once = max(rows * p * costs.multiply, (rows + p) * costs.load, costs.latency)
+        cost += run.count * (tiles * (K * once + costs.call + rows * p * costs.store) + K * run.stride / width * step)
+    blocked = K > 2 * costs.depth if pack is None else K > costs.depth * 2
+    depth = even(K, costs.depth) if blocked else K
+    few = rows * min(len(r.pieces) for r in runs) * costs.multiply < costs.latency
+    return Plan(
+        "outer", rows, M % rows != 0 and rows > 1, runs, pack, pack_a=False, depth=max(1, depth),
+        chains=4 if few and K >= 16 else 1, cost=cost * spec.batches,
+    )  # fmt: skip
+
+
+def _dot(spec: ProductSpec, costs: Costs, width: int, most_rows: int, columns: int) -> Plan:
+    M, N, K = spec.M, spec.N, spec.K
+    rows = even(M, most_rows)
+    runs: list[Run] = []
+    start = 0
+    for part in [columns] * (N // columns) + exact(N % columns):
+        if runs and runs[-1].columns == part:
+            runs[-1] = replace(runs[-1], count=runs[-1].count + 1)
+        else:
+            runs.append(Run(start, 1, part, part, ()))
+        start += part
+    tiles, steps, cost = -(-M // rows), -(-K // width), 0.0
+    for run in runs:
+        sums = rows * run.columns
+        once = max(sums * costs.multiply, (rows + run.columns) * costs.load, costs.latency)
+        cost += run.count * tiles * (steps * once + costs.call + sums * costs.reduce)
+    pack = "any" if spec.b_strides[0] != 1 else None
+    cost += 2.0 * K if pack else 0.0
+    return Plan("dot", rows, M % rows != 0 and rows > 1, tuple(runs), pack, depth=K, cost=cost * spec.batches)
+
+
+def parts_of(rows: int, smaller: bool) -> Sequence[int]:
+    """Heights of the tiles that are made, the largest first."""
+    return tuple(dict.fromkeys((rows, rows - 1, 1) if smaller else (rows, 1)))
