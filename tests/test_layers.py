@@ -255,7 +255,7 @@ PLANTED = {
     "rich in nn": ("nn/a.py", "from rich.table import Table", "inside the function that needs it"),
     "sklearn elsewhere": ("train/a.py", "def f():\n    from sklearn import svm", "data/digits.py only"),
     "jax": ("compiler/a.py", "def f():\n    import jax.lax", "no file only"),
-    "llvmlite": ("compiler/a.py", "def f():\n    from llvmlite import ir", "no file only"),
+    "llvmlite": ("compiler/a.py", "def f():\n    from llvmlite import ir", "target.py only"),
     "too long": ("core/a.py", "x = 1\n" * (MAX_LINES + 1), "801 lines"),
 }
 

@@ -241,5 +241,5 @@ def load(
         return tensors
     try:
         return _decode(json.loads(metadata[_TREE]), tensors)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedFileError(_what_is_wrong(contents, name, error)) from error

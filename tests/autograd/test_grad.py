@@ -158,3 +158,27 @@ def test_view_of_a_leaf_written_through_no_grad_is_seen():
         x.mul_(2.0)
     (v * v).sum().backward()
     np.testing.assert_allclose(x.grad.numpy(), np.r_[0, 4 * X0[1:]])
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_only_what_leads_to_the_inputs_is_visited(create_graph):
+    """Neither the hooks nor the saved values of the rest are touched, and the rest is not freed."""
+    x, w = t(X0, True), t(X0, True)
+    calls = []
+    a = x * 2
+    b = w * 2
+    b.register_hook(lambda g: calls.append("b"))
+    a.register_hook(lambda g: calls.append("a"))
+    other = (b * b).sum()
+    y = (a * a).sum() * other
+    stale = w * 1.0
+    y = y + (stale * stale).sum()
+    stale.add_(1.0)
+    (ga,) = grad(y, a, retain_graph=False, create_graph=create_graph)
+    np.testing.assert_allclose(ga.detach().numpy(), 4 * X0 * 4 * (X0**2).sum())
+    assert calls == ["a"]
+    a.sum().backward()
+    other.backward()
+    np.testing.assert_allclose(x.grad.numpy(), np.full(4, 2.0))
+    np.testing.assert_allclose(w.grad.numpy(), 8 * X0)
+    assert calls == ["a", "a", "b"]

@@ -127,3 +127,22 @@ def test_a_tensor_made_inside_can_be_written():
     expected[1, 0] += M0[0, 1]
     expected[1, 1] += M0[0, 0]
     np.testing.assert_allclose(j, expected)
+
+
+@pytest.mark.parametrize("transform", [grad, jacrev, hessian, vmap])
+@pytest.mark.parametrize("history", [False, True])
+def test_the_input_of_a_transform_never_changes(transform, history):
+    x = t(M0[0], history) * 1
+
+    def f(v):
+        v.mul_(2.0)
+        return (v * v).sum()
+
+    if transform is vmap:
+        np.testing.assert_array_equal(vmap(f)(x).detach().numpy(), (2 * M0[0]) ** 2)
+    else:
+        with pytest.raises(RuntimeError, match="written in place"):
+            transform(f)(x)
+    np.testing.assert_array_equal(x.detach().numpy(), M0[0])
+    assert jvp(f, (x,), (x,))[1].item() == pytest.approx(8 * (M0[0] ** 2).sum())
+    np.testing.assert_array_equal(x.detach().numpy(), M0[0])

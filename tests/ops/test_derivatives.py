@@ -6,6 +6,8 @@ import pytest
 import chainrule as cr
 from chainrule import func
 from chainrule.autograd import grad
+from chainrule.ir.op import REGISTRY, Elementwise
+from chainrule.tensors.fastpath import TENSORS
 from op_cases import cases, differentiable, directions, inner, moved, tensors
 
 CASES = list(cases(differentiable))
@@ -130,3 +132,47 @@ def test_gradients_have_the_dtype_of_their_input(case, kind):
     if y.requires_grad:
         (y * 0.5).sum().backward()
         assert {x.grad.dtype.name for x in xs} == {kind}
+
+
+NOT_NUMBERS = ("bitwise", "polygamma")  # which take integers, and an order
+BINARY = [
+    op
+    for op in REGISTRY.values()
+    if isinstance(op, Elementwise) and op.arity == 2 and not op.name.startswith(NOT_NUMBERS)
+]
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["left", "right"])
+@pytest.mark.parametrize("number", [2, 0.5], ids=str)
+@pytest.mark.parametrize("op", BINARY, ids=lambda op: op.name)
+def test_a_python_number_is_a_constant_tensor(op, number, side):
+    """Value, dtype and gradients of ``op(x, 2)`` and ``op(2, x)`` are those with a tensor in the number's place."""
+    x = np.array([0.75, 1.25, 2.5], np.float32)
+    outcomes = []
+    for other in (number, cr.full((3,), float(number))):
+        t = cr.tensor(x, requires_grad=True)
+        y = getattr(TENSORS, op.name)(*((other, t) if side else (t, other)))
+        outcome = [y.detach()]
+        if y.requires_grad:
+            (raw,) = grad(y.sum(), t, retain_graph=True)
+            (traced,) = grad(y.sum(), t, create_graph=True)
+            outcome += [raw, traced.detach()]
+        outcomes.append(outcome)
+    assert len(outcomes[0]) == len(outcomes[1])
+    for got, want in zip(*outcomes, strict=True):
+        assert got.dtype == want.dtype
+        np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("op", BINARY, ids=lambda op: op.name)
+def test_one_tensor_as_both_operands(op):
+    """The two cotangents of ``op(x, x)`` add up."""
+    x = cr.tensor([0.75, 1.25], dtype=cr.float64, requires_grad=True)
+    y = getattr(TENSORS, op.name)(x, x)
+    if not y.requires_grad:
+        return
+    a, b = (cr.tensor(x.numpy(force=True), requires_grad=True) for _ in range(2))
+    z = getattr(TENSORS, op.name)(a, b)
+    (got,) = grad(y.sum(), x)
+    parts = grad(z.sum(), [a, b], allow_unused=True)
+    np.testing.assert_allclose(got.numpy(), sum(p.numpy() for p in parts if p is not None), rtol=1e-14, atol=1e-15)

@@ -237,3 +237,82 @@ def test_questions_about_dtypes():
     assert not cr.is_nonzero(cr.tensor(0))
     with pytest.raises(TypeError, match="tensors and numbers"):
         cr.result_type(cr.ones(1), "text")
+
+
+@pytest.mark.parametrize("case", CALLS, ids=repr)
+def test_in_place_versions_write_what_the_function_returns(case):
+    shape_only = ("transpose", "t", "squeeze", "unsqueeze")
+    if not hasattr(cr.Tensor, f"{case.name}_") or not isinstance(case.args[0], np.ndarray) or case.name in shape_only:
+        return
+    args = rebuild(case.args, iter([cr.tensor(a) for a in flat_arrays(case.args)]))
+    want = call(case, flat_arrays(case.args))
+    x = args[0]
+    method = getattr(x, f"{case.name}_")
+    if want.shape != x.shape or (want.dtype.is_floating_point and not x.dtype.is_floating_point):
+        with pytest.raises(RuntimeError):
+            method(*args[1:], **case.kwargs)
+        return
+    memory = x.numpy()
+    assert method(*args[1:], **case.kwargs) is x
+    np.testing.assert_array_equal(memory, want.numpy().astype(memory.dtype))
+
+
+ALONG = [
+    *[(name, (7,)) for name in "sum mean prod var std amax amin argmax argmin max min any all cumsum cumprod".split()],
+    *[
+        (name, (-8,))
+        for name in "softmax log_softmax logsumexp sort argsort median mode nanmedian cummax squeeze".split()
+    ],
+    *[(name, (3, 5)) for name in "transpose movedim diagonal unflatten".split()],
+    *[(name, (2, 7)) for name in "split chunk tensor_split topk kthvalue roll repeat_interleave".split()],
+    *[(name, (7, 0)) for name in "select".split()],
+    ("unsqueeze", (9,)),
+    ("flip", (7,)),
+    ("narrow", (7, 0, 1)),
+    ("unbind", (7,)),
+    ("norm", (2, 7)),
+    ("quantile", (0.5, 7)),
+    ("diff", (1, 7)),
+    ("unfold", (7, 1, 1)),
+]
+
+
+@pytest.mark.parametrize(("name", "args"), ALONG)
+def test_a_dimension_that_does_not_exist(name, args):
+    with pytest.raises(IndexError, match="out of range"):
+        public(name)(cr.ones(2, 3), *args)
+
+
+EMPTY = [
+    ("sum", (), 0.0),
+    ("prod", (), 1.0),
+    ("any", (), False),
+    ("all", (), True),
+    ("count_nonzero", (), 0),
+    ("cumsum", (0,), []),
+    ("sort", (), []),
+    ("unique", (), []),
+    ("nonzero", (), np.zeros((0, 1))),
+    ("softmax", (0,), []),
+    ("exp", (), []),
+    ("diff", (), []),
+    ("norm", (), 0.0),
+    ("logsumexp", (0,), -np.inf),
+    ("cat", None, []),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "want"), EMPTY, ids=lambda v: str(v))
+def test_of_no_elements(name, args, want):
+    x = cr.zeros(0, requires_grad=True)
+    y = results(cr.cat([x, x]) if args is None else public(name)(x, *args))[0]
+    np.testing.assert_array_equal(y.numpy(force=True), want)
+    if y.requires_grad:
+        y.sum().backward()
+        assert x.grad.shape == (0,)
+
+
+@pytest.mark.parametrize("name", ["mean", "var", "std", "median", "nanmean"])
+def test_of_no_elements_there_is_no_mean(name):
+    with np.errstate(all="ignore"):
+        assert np.isnan(public(name)(cr.zeros(0)).item())

@@ -144,8 +144,8 @@ class NativeProgram:
         rank = len(p.batch)
         spec = ProductSpec(
             p.m, p.n, p.k, kind,
-            a=p.a.strides[rank:], b=p.b.strides[rank:], c=p.c.strides[rank:],
-            batch=p.batch, batch_a=p.a.strides[:rank], batch_b=p.b.strides[:rank], batch_c=p.c.strides[:rank],
+            p.a.strides[rank:], p.b.strides[rank:], p.c.strides[rank:],
+            batch=p.batch, a_batch=p.a.strides[:rank], b_batch=p.b.strides[:rank], c_batch=p.c.strides[:rank],
         )  # fmt: skip
         code = emit_product(self.module, f"{name}_product", spec)
         self._scratch = max(self._scratch, code.scratch)

@@ -172,7 +172,7 @@ logaddexp = elementwise(
 
 xlogy = elementwise(
     "xlogy", _scipy("xlogy"),
-    lambda m, g, z, x, y: m.where(m.logical_and(m.eq(x, 0), y <= 0), m.zeros_like(g), g * m.log(y)),
+    lambda m, g, z, x, y: m.where(m.logical_and(m.eq(x, 0), y <= 0), m.zeros_like(g), m.xlogy(g, y)),
     lambda m, g, z, x, y: g * (x / y),
     doc="x ln y, and 0 where x = 0", promotes="float", samples=binary(real, _positive),
     special=[((0.0, 0.0), 0.0), ((0.0, math.inf), 0.0)],

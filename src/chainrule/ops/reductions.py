@@ -28,8 +28,8 @@ def _spread(m: Any, g: Any, shape: Shape, axes: Shape) -> Any:
 
 def _sum(x: Any, axes: Shape, keepdims: bool) -> Any:
     """In the operand's own dtype: public functions widen integers first, as PyTorch does."""
-    axis: Any = None if len(axes) == x.ndim else axes  # None is NumPy's quicker way to say "all"
-    return np.add.reduce(x, axis, None if x.dtype.kind == "f" else x.dtype, None, keepdims)
+    axis = None if len(axes) == x.ndim else axes  # None is NumPy's quicker way to say "all"
+    return np.add.reduce(x, axis, None if x.dtype.kind == "f" else x.dtype, None, keepdims)  # type: ignore[call-overload]
 
 
 sum = multilinear(

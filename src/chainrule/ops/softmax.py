@@ -21,7 +21,9 @@ class _AlongAxis(General):
     params = ("axis",)
     keeps_inputs = False
     keeps_output = True
-    samples = (sample(real(3, 4), axis=1), sample(real(3, 4), axis=0), sample(real(5), axis=0))
+    samples = (
+        sample(real(3, 4), axis=1), sample(real(3, 4), axis=0), sample(real(5), axis=0), sample(real(2, 0), axis=1),
+    )  # fmt: skip
 
     def infer(self, *avals: Aval, **params: Any) -> Aval:
         """As the input."""
@@ -42,6 +44,8 @@ class Softmax(_AlongAxis):
     @staticmethod
     def kernel(x: Any, axis: int) -> Any:
         """Shifted by the maximum."""
+        if not x.size:
+            return np.array(x)
         e = np.exp(x - np.maximum.reduce(x, axis, keepdims=True))
         e /= np.add.reduce(e, axis, keepdims=True)
         return e
@@ -66,6 +70,8 @@ class LogSoftmax(_AlongAxis):
     @staticmethod
     def kernel(x: Any, axis: int) -> Any:
         """Shifted by the maximum."""
+        if not x.size:
+            return np.array(x)
         z = x - np.maximum.reduce(x, axis, keepdims=True)
         z -= np.log(np.add.reduce(np.exp(z), axis, keepdims=True))
         return z

@@ -130,13 +130,7 @@ def _count_uses(start: Any) -> dict[Any, int]:
         n = stack.pop()
         edges = n.edges
         if edges is None:
-            raise GradError(
-                explain(
-                    "this graph was freed by an earlier backward pass",
-                    got=f"{n.name()} of {n.where()}",
-                    fix="pass retain_graph=True to that pass, or run the forward computation again",
-                )
-            )
+            raise _freed(n)
         for c in edges:
             if c is not None:
                 if c in uses:
@@ -146,6 +140,42 @@ def _count_uses(start: Any) -> dict[Any, int]:
                     if type(c) is Node:
                         stack.append(c)
     return uses
+
+
+def _count_uses_towards(start: Any, want: Iterable[Any]) -> dict[Any, int]:
+    """As :func:`_count_uses`, for the nodes from which something in ``want`` is reached, and for these only."""
+    users: dict[Any, list[Any]] = {start: []}
+    stack = [start] if type(start) is Node else []
+    while stack:
+        n = stack.pop()
+        if n.edges is None:
+            raise _freed(n)
+        for c in n.edges:
+            if c is not None:
+                if c in users:
+                    users[c].append(n)
+                else:
+                    users[c] = [n]
+                    if type(c) is Node:
+                        stack.append(c)
+    uses: dict[Any, int] = {}
+    found = [c for c in want if c in users]
+    while found:
+        c = found.pop()
+        if c not in uses:
+            uses[c] = len(users[c])
+            found += users[c]
+    return uses
+
+
+def _freed(n: Node) -> GradError:
+    return GradError(
+        explain(
+            "this graph was freed by an earlier backward pass",
+            got=f"{n.name()} of {n.where()}",
+            fix="pass retain_graph=True to that pass, or run the forward computation again",
+        )
+    )
 
 
 def _free(n: Node) -> None:
@@ -161,9 +191,13 @@ def backward_raw(start: Any, g: Any, retain: bool, accumulate: Accumulate | None
         g: its cotangent; never changed.
         retain: keep the graph for another pass.
         accumulate: called for every leaf reached, unless None.
-        want: nodes or leaves whose complete cotangent is stored in this dictionary.
+        want: nodes or leaves whose complete cotangent is stored in this dictionary. Without ``accumulate`` only nodes
+            that lead to them are visited, and freed.
     """
-    uses = _count_uses(start)
+    prune = accumulate is None and want is not None
+    uses = _count_uses_towards(start, want or ()) if prune else _count_uses(start)
+    if start not in uses:
+        return
     if type(start) is not Node:
         _deliver(start, g, False, accumulate, want)
         return
@@ -181,6 +215,8 @@ def backward_raw(start: Any, g: Any, retain: bool, accumulate: Accumulate | None
             g = run(n, g)
             if want is not None and n in want:
                 want[n] = g
+                if prune and not any(c in uses for c in n.edges):
+                    continue
         if n.clock != now:
             check(n)
         back = n.op.back or _install(n.op)
@@ -188,7 +224,7 @@ def backward_raw(start: Any, g: Any, retain: bool, accumulate: Accumulate | None
         if watch:
             inspect(n, g, found)
         for c, gi in zip(n.edges, found, strict=True):
-            if c is None:
+            if c is None or (prune and c not in uses):
                 continue
             if gi is None:  # a rule may find that nothing flows
                 uses[c] -= 1
@@ -237,7 +273,7 @@ def _skip(
     stack = [c]
     while stack:
         for e in stack.pop().edges or ():
-            if e is None:
+            if e is None or e not in uses:
                 continue
             uses[e] -= 1
             if not uses[e]:
@@ -269,7 +305,10 @@ def backward_traced(
     start: Any, g: Any, retain: bool, accumulate: Accumulate | None, want: dict[Any, Any] | None, level: Level
 ) -> None:
     """As :func:`backward_raw`, with tensors as cotangents: the pass itself is recorded or interpreted."""
-    uses = _count_uses(start)
+    prune = accumulate is None and want is not None
+    uses = _count_uses_towards(start, want or ()) if prune else _count_uses(start)
+    if start not in uses:
+        return
     if type(start) is not Node:
         _deliver(start, g, False, accumulate, want)
         return
@@ -280,18 +319,20 @@ def backward_traced(
     while ready:
         n = ready.pop()
         g = run(n, cot.pop(n))
-        if want is not None and n in want:
-            want[n] = g
-        if n.clock != CLOCK.now:
-            check(n)
         edges = n.edges
         assert edges is not None
+        if want is not None and n in want:
+            want[n] = g
+            if prune and not any(c in uses for c in edges):
+                continue
+        if n.clock != CLOCK.now:
+            check(n)
         xs = tuple(_lift(d, edges[i] if i < len(edges) else None, shell) for i, d in enumerate(n.xs))
         found = cotangents(n, g, m, xs, _outputs(n, shell), None)
         if watch:
             inspect(n, g, found)
         for c, gi in zip(edges, found, strict=True):
-            if c is None:
+            if c is None or c not in uses:
                 continue
             if gi is not None:
                 old = cot.get(c)
@@ -308,7 +349,8 @@ def backward_traced(
 
 
 def _lift(payload: Any, edge: Any, shell: Callable[[Any, Any], Any]) -> Any:
-    return payload if payload is None or isinstance(payload, (int, float)) and not isinstance(payload, np.generic) else shell(payload, edge)
+    number = isinstance(payload, (int, float)) and not isinstance(payload, np.generic)
+    return payload if payload is None or number else shell(payload, edge)
 
 
 def _outputs(n: Node, shell: Callable[[Any, Any], Any]) -> Any:

@@ -35,6 +35,10 @@ def _check_history(t: Tensor) -> None:
             )
         lens = v._view
         if lens is None or lens.parent is None or lens.name == "detach":
+            if type(v._node) is Node and v._node.op.name == "alias":  # made by a reverse transform for its input
+                raise GradError(
+                    explain("a function transform's input was written in place", fix="write to a clone() of it")
+                )
             return
         parent = lens.parent
         if v._node is None and type(parent._node) is Node and v._d.dtype.kind == "f" and not lens.stale:

@@ -100,9 +100,7 @@ class ProductSpec:
                 M, dims = M * size, dims[:-1]
         columns = [tuple(d[i] for d in dims) for i in range(4 + len(self.extras))]
         batch, a_batch, b_batch, c_batch, *extras = columns
-        return replace(
-            self, M=M, batch=batch, a_batch=a_batch, b_batch=b_batch, c_batch=c_batch, extras=tuple(extras)
-        )
+        return replace(self, M=M, batch=batch, a_batch=a_batch, b_batch=b_batch, c_batch=c_batch, extras=tuple(extras))
 
 
 @dataclass(frozen=True)

@@ -42,18 +42,20 @@ class _Emitter:
         walks = [a.strides for a in accesses] + list(loop.counters.values())
         dims = [(n, tuple(w[d] for w in walks), d < kept) for d, n in enumerate(loop.space)]
         self.dims = _collapse([d for d in dims if d[0] != 1])
-        self.pointers = [
-            b.at(b.pointer(table, a.buffer.number), a.offset, kind_of(a.buffer.dtype)) for a in accesses
-        ]
+        self.pointers = [b.at(b.pointer(table, a.buffer.number), a.offset, kind_of(a.buffer.dtype)) for a in accesses]
         self.kinds = [kind_of(a.buffer.dtype) for a in accesses]
-        widest = max([a.buffer.dtype.itemsize for a in accesses] + [r.dtype.itemsize for i in loop.body for r in i.results])
+        widest = max(
+            [a.buffer.dtype.itemsize for a in accesses] + [r.dtype.itemsize for i in loop.body for r in i.results]
+        )
         self.vector = self._choose()
         size = self.dims[self.vector][0] if self.dims else 1
         self.width = min(b.target.width(widest), 1 << (size.bit_length() - 1) if size else 1)
 
     def _choose(self) -> int:
         """The dimension to vectorize: the one, among the last of each sort, with the most contiguous accesses."""
-        candidates = [d for d in range(len(self.dims)) if d + 1 == len(self.dims) or self.dims[d][2] != self.dims[d + 1][2]]
+        candidates = [
+            d for d in range(len(self.dims)) if d + 1 == len(self.dims) or self.dims[d][2] != self.dims[d + 1][2]
+        ]
 
         def score(d: int) -> tuple[int, int]:
             strides = self.dims[d][1][: len(self.pointers)]
@@ -144,7 +146,9 @@ class _Emitter:
     def _finish_elementwise(self, known: dict[graph.Value, Value], width: int) -> None:
         pass
 
-    def _compute(self, instruction: Instruction, known: dict[graph.Value, Value], i: Value, width: int, index: list[Value]) -> None:
+    def _compute(
+        self, instruction: Instruction, known: dict[graph.Value, Value], i: Value, width: int, index: list[Value]
+    ) -> None:
         b, name, result = self.b, instruction.op.name, instruction.results[0]
         xs = [known[v] for v in instruction.inputs]
         if name == "copy":
@@ -189,7 +193,8 @@ class _Emitter:
 
         def finish(known: dict[graph.Value, Value], width: int) -> None:
             new[:] = [
-                self._combine(r.kind, a, known[r.value]) for r, a in zip(self.loop.reductions, accumulators, strict=True)
+                self._combine(r.kind, a, known[r.value])
+                for r, a in zip(self.loop.reductions, accumulators, strict=True)
             ]
 
         return finish, new
@@ -319,5 +324,3 @@ def emit_check(module: Module, name: str, check: Check) -> None:
             x = b.cast(b.load(b.at(base, k.index, kind), kind), "i64")
             k.next(b.or_(k.values[0], b.not_(b.ult(x, check.size))))
         b.ret(b.cast(b.cast(k.results[0], "u8"), "i64"))
-
-

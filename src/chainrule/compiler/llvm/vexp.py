@@ -13,7 +13,8 @@ import struct
 from typing import TYPE_CHECKING
 
 from chainrule.compiler.llvm import coefficients as c
-from chainrule.compiler.llvm.values import BIAS, BITS_OF, BYTES, FRACTION, Value
+from chainrule.compiler.llvm.twofold import fast_two_sum, two_product
+from chainrule.compiler.llvm.values import BIAS, BYTES, FRACTION, Value
 
 if TYPE_CHECKING:
     from chainrule.compiler.llvm.builder import Builder
@@ -22,7 +23,9 @@ INF, NAN = math.inf, math.nan
 #: ln 2 as a sum: the first part has so few bits that its product with an exponent is exact
 LN2 = {"f32": (0.693359375, -2.12194440e-4), "f64": (6.93147180369123816490e-01, 1.90821492927058770002e-10)}
 #: arguments beyond which e^x is 0 or infinite
-_LIMITS = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
+LIMITS = {"f32": (-150.0, 90.0), "f64": (-1000.0, 711.0)}
+#: beyond it a product with its error may overflow
+HUGE = {"f32": 1e30, "f64": 1e290}
 _LOG2E = 1 / math.log(2)
 
 
@@ -78,7 +81,7 @@ def clamp(b: Builder, x: Value, low: float, high: float) -> Value:
 def exp_reduced(b: Builder, x: Value, terms: str, low: Value | None = None) -> tuple[Value, Value, Value]:
     """(p, n, n as integer) with e^(x + low) = (1 + p) 2^n and |p| < 0.42; x is clamped to where that matters."""
     hi, lo = LN2[x.kind]
-    x = clamp(b, x, *_LIMITS[x.kind])
+    x = clamp(b, x, *LIMITS[x.kind])
     n, integer = nearest(b, x, _LOG2E)
     r = b.fma(n, -hi, x)
     r = b.fma(n, -lo, r) if low is None else r + b.fma(n, -lo, low)
@@ -104,7 +107,7 @@ def expm1(b: Builder, x: Value, terms: str) -> Value:
     """e^x - 1 = 2 ((s - 1/2) + s r + s r^2 q), s = 2^(n-1): nothing cancels where n = 0, nothing overflows early."""
     kind = x.kind
     hi, lo = LN2[kind]
-    held = clamp(b, x, -50.0, _LIMITS[kind][1])
+    held = clamp(b, x, -50.0, LIMITS[kind][1] - 1.0)
     n, integer = nearest(b, held, _LOG2E)
     r = b.fma(n, -hi, held)
     low = n * -lo
@@ -177,7 +180,12 @@ _LOGF = (
 #: 1 / ln(base) in two parts, log(2) in that base in two parts
 _BASES = {
     2: (1.44269504072144627571e00, 1.67517131648865118353e-10, 1.0, 0.0),
-    10: (4.34294481878168880939e-01, 2.50829467116452752298e-11, 3.01029995663611771306e-01, 3.69423907715893078616e-13),
+    10: (
+        4.34294481878168880939e-01,
+        2.50829467116452752298e-11,
+        3.01029995663611771306e-01,
+        3.69423907715893078616e-13,
+    ),
 }
 
 
@@ -198,15 +206,16 @@ def log_base(b: Builder, x: Value, terms: str, base: int) -> Value:
     return log_special(b, x, rest + total)
 
 
-def log1p(b: Builder, x: Value, terms: str) -> Value:
-    """ln(1 + x): with u = 1 + x rounded, ln u + (what was rounded away) / u."""
+def log1p(b: Builder, x: Value, terms: str, low: Value | None = None) -> Value:
+    """ln(1 + x + low): with u = 1 + x rounded, ln u + (what was rounded away) / u."""
     hi, lo = LN2[x.kind]
     u = x + 1.0
-    lost = b.select(u - 1.0 > x, 1.0 - (u - x), x - (u - 1.0))
+    lost = b.select(x < 1.0, x - (u - 1.0), 1.0 - (u - x))
     k, f = log_reduced(b, u)
     near = b.eq(k, 0.0)
     f = b.select(near, x, f)
-    extra = b.select(near, b.zero(x.kind, x.width), b.select(b.abs(x) < 2.0**70, lost / u, 0.0))
+    lost = b.select(near, 0.0, lost)
+    extra = b.select(b.abs(x) < 2.0**70, (lost if low is None else lost + low) / u, 0.0)
     half, r = log_tail(b, f, terms)
     y = k * hi - ((half - (r + b.fma(k, lo, extra))) - f)
     y = b.select(b.abs(x) < 2.0 ** (-FRACTION[x.kind] - 2), x, y)
@@ -216,8 +225,7 @@ def log1p(b: Builder, x: Value, terms: str) -> Value:
 # ---- hyperbolic functions
 def _half_exp(b: Builder, a: Value, terms: str) -> Value:
     """e^a / 2, finite a little further than e^a."""
-    top = _LIMITS[a.kind][1]
-    p, n, integer = exp_reduced(b, b.select(a > top + 1.0, top + 1.0, a) - 0.0, terms)
+    p, n, integer = exp_reduced(b, a, terms)
     return scale(b, p + 1.0, n - 1.0, integer - 1)
 
 
@@ -263,7 +271,7 @@ def asinh(b: Builder, x: Value, terms: str) -> Value:
     """arsinh x = ln(1 + a + a^2 / (1 + sqrt(1 + a^2))), ln(2 a) for large a, with the sign of x."""
     a = b.abs(x)
     z = a * a
-    large = a > 2.0**28
+    large = a > 2.0**60
     y = b.select(large, a, a + z / (b.sqrt(z + 1.0) + 1.0))
     y = log1p(b, y, terms) + b.select(large, b.const(math.log(2), x.kind, x.width), 0.0)
     return b.copysign(y, x)
@@ -272,7 +280,7 @@ def asinh(b: Builder, x: Value, terms: str) -> Value:
 def acosh(b: Builder, x: Value, terms: str) -> Value:
     """arcosh x = ln(1 + t + sqrt(2 t + t^2)), t = x - 1; ln(2 x) for large x."""
     t = x - 1.0
-    large = x > 2.0**28
+    large = x > 2.0**60
     y = b.select(large, x, t + b.sqrt(b.fma(t, t, t + t)))
     y = log1p(b, y, terms) + b.select(large, b.const(math.log(2), x.kind, x.width), 0.0)
     return b.select(x < 1.0, b.const(NAN, x.kind, x.width), y)
@@ -282,22 +290,32 @@ def atanh(b: Builder, x: Value, terms: str) -> Value:
     """artanh x = ln(1 + 2 a / (1 - a)) / 2 with the sign of x."""
     a = b.abs(x)
     twice = a + a
-    ratio = b.select(a < 0.5, b.fma(twice, a / (1.0 - a), twice), twice / (1.0 - a))
-    return b.copysign(log1p(b, ratio, terms) * 0.5, x)
+    d, d_low = fast_two_sum(b, b.const(1.0, x.kind, x.width), -a)
+    ratio = twice / d
+    back, back_low = two_product(b, ratio, d)
+    low = (((twice - back) - back_low) - ratio * d_low) / d
+    return b.copysign(log1p(b, ratio, terms, b.select(a < 1.0, low, 0.0)) * 0.5, x)
 
 
 # ---- what is made of them
 def sigmoid(b: Builder, x: Value, terms: str) -> Value:
-    """1 / (1 + e^-x)."""
-    return 1.0 / (exp(b, -x, terms) + 1.0)
+    """1 / (1 + e^-x), for negative x as e^x / (1 + e^x), which keeps values too small to be normal."""
+    e = exp(b, -b.abs(x), terms)
+    return b.select(x < 0.0, e, 1.0) / (e + 1.0)
 
 
 def silu(b: Builder, x: Value, terms: str) -> Value:
     """x / (1 + e^-x), for negative x as x e^x / (1 + e^x), which does not overflow."""
     p, n, integer = exp_reduced(b, -b.abs(x), terms)
     e = scale(b, p + 1.0, n, integer)
-    top = b.select(x < 0.0, scale(b, b.fma(p, x, x), n, integer), x)
-    return top / (e + 1.0)
+    below = b.select(x < LIMITS[x.kind][0], x * 0.0, scale(b, b.fma(p, x, x), n, integer))
+    top = b.select(x < 0.0, below, x)
+    d, d_low = fast_two_sum(b, b.const(1.0, x.kind, x.width), e)
+    inverse = 1.0 / d
+    y = top * inverse
+    back, back_low = two_product(b, y, d)
+    fixed = b.fma(((top - back) - back_low) - y * d_low, inverse, y)
+    return b.select(b.abs(y) < HUGE[x.kind], fixed, y)
 
 
 def logaddexp(b: Builder, x: Value, y: Value, terms: str) -> Value:
@@ -310,8 +328,3 @@ def logaddexp(b: Builder, x: Value, y: Value, terms: str) -> Value:
 def softplus(b: Builder, x: Value, terms: str) -> Value:
     """ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|)."""
     return b.maximum(x, 0.0) + log1p(b, exp(b, -b.abs(x), terms), terms)
-
-
-def integer_kind(x: Value) -> str:
-    """The integer kind of x's size."""
-    return BITS_OF[x.kind]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chainrule.compiler.llvm import coefficients as c
+from chainrule.compiler.llvm.twofold import fast_two_sum, two_product, two_sum
 from chainrule.compiler.llvm.values import Value
 from chainrule.compiler.llvm.vexp import INF, NAN, nearest
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 #: pi/2 in parts of 33 bits, each with what is left after it
 _P1, _P1T = 1.57079632673412561417e00, 6.07710050650619224932e-11
-_P2, _P2T = 6.07710050630396597660e-11, 2.02226624879595063154e-21
+_P2 = 6.07710050630396597660e-11
 _P3, _P3T = 2.02226624871116645580e-21, 8.47842766036889956997e-32
 _LARGE = 1.0e6
 _PI_HALF, _PI_HALF_LOW = 1.57079632679489655800e00, 6.12323399573676603587e-17
@@ -142,12 +143,9 @@ def reduce(b: Builder, x: Value, terms: str) -> tuple[Value, Value, Value]:
     if terms == "f32":
         r, low = r - nf * _P1T, b.zero("f64", w)
     else:
-        for part, left in ((_P2, _P2T), (_P3, _P3T)):
-            t, step = r, nf * part
-            r = t - step
-            rest = nf * left - ((t - r) - step)
-        y = r - rest
-        r, low = y, (r - y) - rest
+        r, e1 = two_sum(b, r, nf * -_P2)
+        r, e2 = two_sum(b, r, nf * -_P3)
+        r, low = fast_two_sum(b, r, (e1 + e2) - nf * _P3T)
 
     def slow() -> list[Value]:
         far = _reduce_large(b, b.select(large, x, 2.0**21))
@@ -157,16 +155,21 @@ def reduce(b: Builder, x: Value, terms: str) -> tuple[Value, Value, Value]:
     return r, low, n
 
 
-def _sin_cos(b: Builder, r: Value, low: Value, terms: str) -> tuple[Value, Value]:
-    """sin and cos of r + low for |r| <= pi/4."""
+def _sin_cos_parts(b: Builder, r: Value, low: Value, terms: str) -> tuple[Value, Value, Value, Value]:
+    """sin and cos of r + low for |r| <= pi/4, each as a larger and a smaller part."""
     z = r * r
     sp, cp = b.horner(z, c.SIN[terms]), b.horner(z, c.COS[terms])
     if terms == "f32":
-        return b.fma(sp * z, r, r), b.fma(z * z, cp, b.fma(z, -0.5, 1.0))
+        return r, sp * z * r, b.fma(z, -0.5, 1.0), z * z * cp
     half = z * 0.5
-    s = r + b.fma(sp * z, r, low - half * low)
     one = 1.0 - half
-    return s, one + (((1.0 - one) - half) + b.fma(z * z, cp, -(r * low)))
+    return r, b.fma(sp * z, r, low - half * low), one, ((1.0 - one) - half) + b.fma(z * z, cp, -(r * low))
+
+
+def _sin_cos(b: Builder, r: Value, low: Value, terms: str) -> tuple[Value, Value]:
+    """sin and cos of r + low for |r| <= pi/4."""
+    s, s_low, co, co_low = _sin_cos_parts(b, r, low, terms)
+    return s + s_low, co + co_low
 
 
 def _turn(b: Builder, y: Value, n: Value, x: Value) -> Value:
@@ -193,9 +196,19 @@ def cos(b: Builder, x: Value, terms: str) -> Value:
 def tan(b: Builder, x: Value, terms: str) -> Value:
     """tan x = sin x / cos x."""
     r, low, n = reduce(b, x, terms)
-    s, co = _sin_cos(b, r, low, terms)
+    s, s_low, co, co_low = _sin_cos_parts(b, r, low, terms)
     odd = b.ne(n & 1, 0)
-    y = b.select(odd, -co, s) / b.select(odd, s, co)
+    if terms == "f32":
+        s, co = s + s_low, co + co_low
+        y = b.select(odd, -co, s) / b.select(odd, s, co)
+    else:
+        s, s_low = fast_two_sum(b, s, s_low)
+        co, co_low = fast_two_sum(b, co, co_low)
+        top, top_low = b.select(odd, -co, s), b.select(odd, -co_low, s_low)
+        d, d_low = b.select(odd, s, co), b.select(odd, s_low, co_low)
+        y = top / d
+        back, back_low = two_product(b, y, d)
+        y = y + ((((top - back) - back_low) + top_low) - y * d_low) / d
     y = b.select(b.abs(x) < INF, y, b.const(NAN, "f64", x.width))
     return b.select(b.abs(x) < 2.0**-27, x, y)
 
@@ -288,9 +301,9 @@ def atan2(b: Builder, y: Value, x: Value, terms: str) -> Value:
     q = top / bottom
     q = b.select(b.eq(top, bottom), 1.0, q)  # both infinite
     q = b.select(b.eq(bottom, 0.0), 0.0, q)
-    # what the rounding of the quotient lost, where nothing overflows
-    lost = b.fma(-q, bottom, top) / bottom
-    lost = b.select((bottom < 1e300) & (top > 1e-280) & b.target_has_fma(), lost, 0.0)
+    # what the rounding of the quotient lost, where nothing over- or underflows
+    product, error = two_product(b, q, bottom)
+    lost = b.select((bottom < 1e300) & (top > 1e-280), ((top - product) - error) / bottom, 0.0)
     middle = q > 0.41421356237309503
     t = b.select(middle, (q - 1.0) / (q + 1.0), q)
     base = b.select(middle, b.const(math.pi / 4, "f64", x.width), 0.0)

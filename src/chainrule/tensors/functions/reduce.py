@@ -246,6 +246,8 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     """``ln sum exp(x)`` over ``dim``, shifted by the maximum so that it is finite whenever the value is."""
     x = input if input._d.dtype.kind == "f" else cast(input, dtypes.get_default_dtype().numpy)
     axes = _axes(x, dim)
+    if 0 in [x._d.shape[a] for a in axes]:
+        return T.log(T.sum(x, axes, keepdim))  # type: ignore[no-any-return]
     with no_grad():
         top = T.detach(amax(x, axes, keepdim=True)) if axes else T.detach(x)
         top = T.where(T.isfinite(top), top, 0.0)
@@ -337,6 +339,8 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> val
 
 def median(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """The lower median, or NaN where there is a NaN; with ``dim`` values and indices."""
+    if dim is None and not size_of(input._d.shape):
+        return mean(input)
     if dim is None:
         return median(T.reshape(input, (size_of(input._d.shape),)), 0).values
     if not input._d.shape:

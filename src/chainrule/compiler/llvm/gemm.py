@@ -1,0 +1,317 @@
+"""Matrix products specialized to their shape: C = A B, with an epilogue applied before a sum leaves its register.
+
+:func:`emit_product` adds to a module the function ::
+
+    void name(ptr A, ptr B, ptr C, ptr scratch, ptr extras..., i64 row_begin, i64 row_end)
+
+that computes the rows row_begin <= i < row_end of C, counted through all matrices of the batch (0 to batches x M). However
+the rows are divided among calls, each element comes out with the same bits: the order of its sum depends on the
+specification alone. Two calls may run at the same time with scratch memory of their own.
+
+Loops around a tile: panels of columns in chunks that stay in the level-2 cache, blocks of k, tiles of rows, panels. See
+:mod:`~chainrule.compiler.llvm.gemm_plan` for the choice of code; the scheme is that of Goto and van de Geijn, "Anatomy of
+high-performance matrix multiplication" (2008), with the small operand in the level-2 cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from chainrule.compiler.llvm import gemm_pack
+from chainrule.compiler.llvm.builder import Builder, Module
+from chainrule.compiler.llvm.gemm_plan import COSTS, Costs, Piece, Plan, ProductSpec, Run, even, make_plan
+from chainrule.compiler.llvm.gemm_tiles import DotTile, Finish, Tile, tile_function
+from chainrule.compiler.llvm.values import BYTES, Value
+
+__all__ = ["ProductCode", "ProductSpec", "emit_product"]
+
+
+@dataclass(frozen=True)
+class ProductCode:
+    """An emitted product.
+
+    Attributes:
+        name: of the function.
+        scratch: bytes of scratch memory that a call needs (best aligned to 64).
+        grain: rows in a tile: divide rows among threads by multiples of it and no tile is cut.
+        plan: what was chosen, for printing.
+    """
+
+    name: str
+    scratch: int
+    grain: int
+    plan: Plan
+
+
+def emit_product(module: Module, name: str, spec: ProductSpec, plan: Plan | None = None) -> ProductCode:
+    """Add the function of a product to a module.
+
+    Args:
+        module: tile and packing functions are shared between all products in it.
+        name: of the function; what it takes is in the module's description.
+        spec: the product.
+        plan: overrides the choice from the table of costs.
+    """
+    spec = spec.merged()
+    plan = plan or make_plan(spec, module.target)
+    layout = _Layout(spec, plan, COSTS[module.target.level])
+    extras = {f"extra{i}": "ptr" for i in range(len(spec.extras))}
+    arguments = {"A": "ptr", "B": "ptr", "C": "ptr", "scratch": "ptr", **extras, "row_begin": "i64", "row_end": "i64"}
+    inner = f"{name}_matrix" if spec.batch else name
+    with module.function(inner, internal=bool(spec.batch), noalias=False, **arguments) as b:
+        work = _Product(b, spec, plan, layout)
+        {"outer": work.outer, "dot": work.dot, "column": work.column, "none": lambda: None}[plan.family]()
+    if spec.batch:
+        with module.function(name, noalias=False, **arguments) as b:
+            _over_batch(b, inner, spec)
+    return ProductCode(name, layout.total, plan.rows, plan)
+
+
+def _over_batch(b: Builder, inner: str, spec: ProductSpec) -> None:
+    """Call ``inner`` for each matrix that has rows in the range."""
+    if not spec.M or not spec.batches:
+        return
+    size, M = BYTES[spec.dtype], spec.M
+    begin, end = b.args[-2:]
+    scratch = b.args[3]
+    with b.loop(b.idiv(begin, M), b.idiv(end + (M - 1), M)) as matrix:
+        index, rest = [], matrix
+        for n in reversed(spec.batch[1:]):
+            index.insert(0, b.irem(rest, n))
+            rest = b.idiv(rest, n)
+        index.insert(0, rest)
+
+        def moved(p: Value, strides: tuple[int, ...], unit: int, index: list[Value] = index) -> Value:
+            for i, s in zip(index, strides, strict=True):
+                p = b.offset(p, i * (s * unit)) if s else p
+            return p
+
+        a, q, c = (
+            moved(p, s, size) for p, s in zip(b.args[:3], (spec.a_batch, spec.b_batch, spec.c_batch), strict=True)
+        )
+        extras = [moved(p, s, 1) for p, s in zip(b.args[4:-2], spec.extras, strict=True)]
+        first = matrix * M
+        low, high = b.sub(begin, first), b.sub(end, first)
+        b.call(inner, a, q, c, scratch, *extras, b.select(low > 0, low, 0), b.select(high < M, high, M))
+
+
+class _Layout:
+    """What lies where in scratch, in bytes: panels of B, a strip of A, partial sums."""
+
+    def __init__(self, spec: ProductSpec, plan: Plan, costs: Costs) -> None:
+        size = BYTES[spec.dtype]
+        self.chunks: list[int] = []  # panels of each run that are packed at a time
+        self.strip = 0
+        blocked = plan.depth < spec.K
+        for run in plan.runs:
+            fit = max(1, costs.near // (plan.depth * run.stride * size))
+            per = even(run.count, min(fit, run.count))
+            self.chunks.append(per)
+            if plan.pack:
+                self.strip = max(self.strip, per * plan.depth * run.stride * size)
+        self.strip = -(-self.strip // 64) * 64
+        self.partial = self.strip + (-(-plan.rows * plan.depth * size // 64) * 64 if plan.pack_a else 0)
+        self.row = sum(r.count * r.stride for r in plan.runs) if blocked and spec.epilogue else 0
+        self.total = self.partial + spec.M * self.row * size
+
+
+@contextmanager
+def _span(b: Builder, total: int | Value, step: int) -> Iterator[Value]:
+    """``range(0, total, step)``, without a loop where it is a single round (of none, if total is 0)."""
+    if isinstance(total, int) and total <= step:
+        yield b.i64(0)
+    else:
+        with b.loop(0, total, step) as i:
+            yield i
+
+
+def _rest(b: Builder, total: int, at: Value, step: int) -> Value:
+    """min(step, total - at)."""
+    if total <= step:
+        return b.i64(total)
+    if total % step == 0:
+        return b.i64(step)
+    left = b.sub(total, at)
+    return b.select(left < step, left, step)
+
+
+class _Product:
+    """The body of the function of one matrix."""
+
+    def __init__(self, b: Builder, spec: ProductSpec, plan: Plan, layout: _Layout) -> None:
+        self.b, self.spec, self.plan, self.layout = b, spec, plan, layout
+        self.a, self.p, self.c, self.scratch = b.args[:4]
+        self.extras = b.args[4:-2]
+        self.begin, self.end = b.args[-2:]
+        self.kind, self.size = spec.dtype, BYTES[spec.dtype]
+
+    def at(self, p: Value, *terms: tuple[Value, int]) -> Value:
+        """The address of the element at the sum of index x stride."""
+        for index, stride in terms:
+            if stride and index.text != "0":
+                p = self.b.offset(p, index * (stride * self.size))
+        return p
+
+    def finish(self, **more: object) -> Finish:
+        """How tiles end where there is one block of k."""
+        spec = self.spec
+        fields = {"add": "always" if spec.accumulate else "never", "epilogue": spec.epilogue, **more}
+        return Finish(spec.c_strides, extras=len(spec.extras), **fields)  # type: ignore[arg-type]
+
+    def heights(self) -> list[tuple[int, Value, Value]]:
+        """Tile heights, each with its range of rows."""
+        b, z, begin, end = self.b, self.plan.rows, self.begin, self.end
+        if z == 1:
+            return [(1, begin, end)]
+        count = b.sub(end, begin)
+        if not self.plan.smaller:
+            middle = b.sub(end, b.irem(count, z))
+            return [(z, begin, middle), (1, middle, end)]
+        # as few tiles as it takes, some one row less; where the rows are too few for that, single rows at the end
+        tiles = b.idiv(count + (z - 1), z)
+        less = b.sub(tiles * z, count)
+        fits = less <= tiles
+        tall = b.select(fits, b.sub(tiles, less), b.idiv(count, z))
+        middle = begin + tall * z
+        if z == 2:
+            return [(2, begin, middle), (1, middle, end)]
+        upper = middle + b.select(fits, less, 0) * (z - 1)
+        return [(z, begin, middle), (z - 1, middle, upper), (1, upper, end)]
+
+    def call(self, tile: Tile | DotTile, a: Value, p: Value, row: Value, column: Value, **more: Value) -> None:
+        """Call a tile; ``more``: partial, depth, flag."""
+        b, zero = self.b, self.b.i64(0)
+        c = self.at(self.c, (row, self.spec.c_strides[0]), (column, self.spec.c_strides[1]))
+        partial, depth, flag = more.get("partial", c), more.get("depth", zero), more.get("flag", zero)
+        b.call(tile_function(b.module, tile), a, p, c, partial, depth, flag, row, column, *self.extras)
+
+    # ---- outer
+    def outer(self) -> None:
+        """Tiles that take a vector of columns and step through k."""
+        b, spec, plan = self.b, self.spec, self.plan
+        heights = self.heights()
+        for run, per in zip(plan.runs, self.layout.chunks, strict=True):
+            per = per if plan.pack else run.count
+            with _span(b, run.count, per) as panel:
+                panels = _rest(b, run.count, panel, per)
+                with _span(b, spec.K, plan.depth) as k:
+                    depth = _rest(b, spec.K, k, plan.depth)
+                    if plan.pack:
+                        with b.loop(0, panels) as j:
+                            self.pack(run, panel, j, k, depth)
+                    for z, low, high in heights:
+                        with b.loop(low, high, z) as row:
+                            self.row_of_tiles(run, panel, panels, k, depth, z, row)
+
+    def pack(self, run: Run, panel: Value, j: Value, k: Value, depth: Value) -> None:
+        """Copy panel ``panel + j`` of a run, a block of k, to place j."""
+        b, spec, plan, module = self.b, self.spec, self.plan, self.b.module
+        b_k, b_n = spec.b_strides
+        place = b.offset(self.scratch, j * (plan.depth * run.stride * self.size))
+        source = self.at(self.p, (k, b_k), ((panel + j) * run.columns + run.start, b_n))
+        if plan.pack == "rows":
+            b.call(gemm_pack.pack_rows(module, self.kind, run.columns, run.stride, b_k), source, place, depth)
+        elif plan.pack == "turn":
+            width = b.target.width(self.size)
+
+            def turn() -> None:
+                stride = b.i64(run.stride * self.size)
+                for n in range(0, run.columns, width):
+                    f = gemm_pack.pack_turned(module, self.kind, min(width, run.columns - n), b_n)
+                    b.call(f, b.offset(source, n * b_n * self.size), b.offset(place, n * self.size), depth, stride)
+
+            last = (spec.K - 1) % plan.depth + 1
+            if last >= width:
+                turn()
+                return
+            with b.if_(depth >= width):
+                turn()
+            with b.if_(depth < width):
+                self.pack_any(source, place, depth, run.columns, run.stride)
+        else:
+            self.pack_any(source, place, depth, run.columns, run.stride)
+
+    def pack_any(self, source: Value, place: Value, depth: Value, columns: int, stride: int) -> None:
+        """Copy with the strides of B, element by element."""
+        b = self.b
+        numbers = (b.i64(n) for n in (columns, stride, *self.spec.b_strides))
+        b.call(gemm_pack.pack_any(b.module, self.kind), source, place, depth, *numbers)
+
+    def row_of_tiles(
+        self, run: Run, panel: Value, panels: Value, k: Value, depth: Value, z: int, row: Value
+    ) -> None:
+        """Tiles side by side: one strip of A with some panels of a run."""
+        b, spec, plan = self.b, self.spec, self.plan
+        a, strides = self.at(self.a, (row, spec.a_strides[0]), (k, spec.a_strides[1])), spec.a_strides
+        if plan.pack_a and z > 1:
+            strip = b.offset(self.scratch, self.layout.strip)
+            b.call(gemm_pack.pack_strip(b.module, self.kind, z, strides[1]), a, strip, depth)
+            a, strides = strip, (1, z)
+        b_k = run.stride if plan.pack else spec.b_strides[0]
+        make = lambda finish: Tile(  # noqa: E731 - all but the last field
+            self.kind, z, run.pieces, strides, b_k, plan.pack is not None, plan.chains, finish
+        )
+        blocked, partial = plan.depth < spec.K, self.layout.row
+        with b.loop(0, panels) as j:
+            column = (panel + j) * run.columns + run.start
+            if plan.pack:
+                p = b.offset(self.scratch, j * (plan.depth * run.stride * self.size))
+            else:
+                p = self.at(self.p, (k, spec.b_strides[0]), (column, spec.b_strides[1]))
+            if not blocked:
+                self.call(make(self.finish()), a, p, row, column, depth=depth)
+                return
+            flag = b.select(k > 0, b.i64(1), 0)
+            if not partial:
+                finish = self.finish(add="always" if spec.accumulate else "flag")
+                self.call(make(finish), a, p, row, column, depth=depth, flag=flag)
+                return
+            sums = b.offset(self.scratch, self.layout.partial)
+            sums = self.at(sums, (row, partial), (column, 1))
+            last = k >= spec.K - plan.depth
+            with b.if_(b.not_(last)):
+                finish = Finish((0, 0), partial, last=False, extras=len(spec.extras))
+                self.call(make(finish), a, p, row, column, depth=depth, flag=flag, partial=sums)
+            with b.if_(last):
+                self.call(make(self.finish(partial=partial)), a, p, row, column, depth=depth, partial=sums)
+
+    # ---- dot
+    def dot(self) -> None:
+        """Tiles that run along k in both operands."""
+        b, spec, plan = self.b, self.spec, self.plan
+        p = self.p
+        if plan.pack:
+            p = self.scratch
+            self.pack_any(self.p, p, b.i64(spec.K), 1, 1)
+        for z, low, high in self.heights():
+            with b.loop(low, high, z) as row:
+                a = self.at(self.a, (row, spec.a_strides[0]))
+                for run in plan.runs:
+                    with b.loop(0, run.count) as j:
+                        column = j * run.columns + run.start
+                        tile = DotTile(
+                            self.kind, z, run.columns, spec.K, spec.a_strides[0], spec.b_strides[1], self.finish()
+                        )
+                        self.call(tile, a, self.at(p, (column, spec.b_strides[1])), row, column)
+
+    # ---- column
+    def column(self) -> None:
+        """C and A as vectors along the rows, a scalar of B for each k."""
+        b, spec = self.b, self.spec
+        width = b.target.width(self.size)
+        stride = spec.c_strides[0]
+        finish = self.finish(turned=True)
+        finish = Finish((stride, stride), add=finish.add, epilogue=finish.epilogue, extras=finish.extras, turned=True)
+        low = self.begin
+        for z in sorted({4 * width, width, max(1, width // 4), 1}, reverse=True):
+            high = b.sub(self.end, b.irem(b.sub(self.end, low), z)) if z > 1 else self.end
+            w = min(z, width)
+            pieces = tuple(Piece(i, w, w) for i in range(0, z, w))
+            tile = Tile(
+                self.kind, 1, pieces, (0, spec.b_strides[0]), spec.a_strides[1], False, self.plan.chains, finish
+            )
+            with b.loop(low, high, z) as row:
+                self.call(tile, self.p, self.at(self.a, (row, 1)), row, b.i64(0), depth=b.i64(spec.K))
+            low = high

@@ -1,0 +1,113 @@
+"""Functions that copy operands of a matrix product into scratch, in the order in which tiles read them.
+
+A panel holds ``stride`` neighbouring columns of B as [k][stride], zeros beyond the last column; a strip holds z rows of A
+as [k][z]. Every function is made once per module and shape; each gives its name.
+"""
+
+from __future__ import annotations
+
+from chainrule.compiler.llvm.builder import Builder, Module
+from chainrule.compiler.llvm.gemm_plan import exact
+from chainrule.compiler.llvm.values import BYTES, Value
+
+
+def pack_rows(module: Module, kind: str, columns: int, stride: int, b_k: int) -> str:
+    """``(source, panel, depth)``: rows of B that are contiguous, ``b_k`` elements apart."""
+    name = f"pack_rows_{kind}_{columns}_{stride}_{_word(b_k)}"
+    if module.has(name):
+        return name
+    size, width = BYTES[kind], module.target.width(BYTES[kind])
+    with module.function(name, internal=True, noalias=False, source="ptr", panel="ptr", depth="i64") as b:
+        source, panel, depth = b.args
+        with b.loop_carrying(0, depth, 1, [source, panel]) as k:
+            src, dst = k.values
+            for at in range(0, stride, width):
+                lanes = min(width, columns - at)
+                _copy(b, b.offset(src, at * size), b.offset(dst, at * size), kind, lanes, width)
+            k.next(b.offset(src, b_k * size), b.offset(dst, stride * size))
+    return name
+
+
+def _copy(b: Builder, source: Value, target: Value, kind: str, lanes: int, width: int) -> None:
+    """One vector with ``lanes`` of its elements read, the others zero."""
+    if lanes == width:
+        b.store(b.load(source, kind, width), target)
+    elif b.target.has_avx512f and lanes > 0:
+        b.store(b.load(source, kind, width, mask=b.tail_mask(lanes, width)), target)
+    else:
+        b.store(b.zero(kind, width), target)
+        at = 0
+        for part in exact(max(0, lanes)):
+            b.store(b.load(b.at(source, at, kind), kind, part), b.at(target, at, kind))
+            at += part
+
+
+def pack_turned(module: Module, kind: str, columns: int, b_n: int) -> str:
+    """``(source, panel, depth, stride)``: up to one vector of columns of B, each contiguous, ``b_n`` elements apart.
+
+    ``depth`` is at least the vector's width; ``stride`` is the panel's, in bytes. Square blocks are transposed in
+    registers; the last block overlaps the one before where the width does not divide the depth.
+    """
+    name = f"pack_turned_{kind}_{columns}_{_word(b_n)}"
+    if module.has(name):
+        return name
+    size, width = BYTES[kind], module.target.width(BYTES[kind])
+    arguments = {"source": "ptr", "panel": "ptr", "depth": "i64", "stride": "i64"}
+    with module.function(name, internal=True, noalias=False, inline=False, **arguments) as b:
+        source, panel, depth, stride = b.args
+        last = depth - width
+        with b.loop(0, depth, width) as i:
+            k = b.select(i < last, i, last)
+            src = b.at(source, k, kind)
+            rows = [b.load(b.offset(src, r * b_n * size), kind, width) for r in range(columns)]
+            rows += [b.zero(kind, width)] * (width - columns)
+            dst = b.offset(panel, k * stride)
+            for row in b.transpose(rows):
+                b.store(row, dst)
+                dst = b.offset(dst, stride)
+    return name
+
+
+def pack_any(module: Module, kind: str) -> str:
+    """``(source, panel, depth, columns, stride, b_k, b_n)``: B with any strides (elements), one element at a time."""
+    name = f"pack_any_{kind}"
+    if module.has(name):
+        return name
+    numbers = {n: "i64" for n in ("depth", "columns", "stride", "b_k", "b_n")}
+    with module.function(name, internal=True, noalias=False, inline=False, source="ptr", panel="ptr", **numbers) as b:
+        source, panel, depth, columns, stride, b_k, b_n = b.args
+        with b.loop(0, depth) as k:
+            src, dst = b.at(source, k * b_k, kind), b.at(panel, k * stride, kind)
+            with b.loop(0, columns) as n:
+                b.store(b.load(b.at(src, n * b_n, kind), kind), b.at(dst, n, kind))
+            with b.loop(columns, stride) as n:
+                b.store(b.zero(kind), b.at(dst, n, kind))
+    return name
+
+
+def pack_strip(module: Module, kind: str, rows: int, a_k: int) -> str:
+    """``(source, strip, depth)``: ``rows`` neighbours of A for each k, contiguous, ``a_k`` elements from k to k + 1."""
+    name = f"pack_strip_{kind}_{rows}_{_word(a_k)}"
+    if module.has(name):
+        return name
+    size, width = BYTES[kind], module.target.width(BYTES[kind])
+    with module.function(name, internal=True, noalias=False, source="ptr", strip="ptr", depth="i64") as b:
+        source, strip, depth = b.args
+        with b.loop_carrying(0, depth, 1, [source, strip]) as k:
+            src, dst = k.values
+            at = 0
+            while at < rows:
+                lanes = min(width, rows - at)
+                if lanes < width and not b.target.has_avx512f:
+                    lanes = exact(lanes)[0]
+                full = lanes if lanes & (lanes - 1) == 0 else width
+                mask = b.tail_mask(lanes, width) if full != lanes else None
+                b.store(b.load(b.at(src, at, kind), kind, full, mask=mask), b.at(dst, at, kind), mask=mask)
+                at += lanes
+            k.next(b.offset(src, a_k * size), b.offset(dst, rows * size))
+    return name
+
+
+def _word(n: int) -> str:
+    """A number as part of a name."""
+    return str(n).replace("-", "m")
