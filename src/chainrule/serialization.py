@@ -183,8 +183,10 @@ def _decode(tree: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def _is_state_dict(obj: Any) -> bool:
-    return isinstance(obj, Mapping) and bool(obj) and all(
-        isinstance(k, str) and k != "__metadata__" and isinstance(v, Tensor) for k, v in obj.items()
+    return (
+        isinstance(obj, Mapping)
+        and bool(obj)
+        and all(isinstance(k, str) and k != "__metadata__" and isinstance(v, Tensor) for k, v in obj.items())
     )
 
 

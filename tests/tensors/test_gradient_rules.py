@@ -212,7 +212,9 @@ def test_backward_twice_names_the_node_and_its_line():
     x = leaf(3)
     y = (x * x).sum()
     y.backward()
-    with pytest.raises(RuntimeError, match=r"(?s)freed by an earlier.*SumBackward0 of .*y = \(x \* x\)\.sum\(\).*retain_graph"):
+    with pytest.raises(
+        RuntimeError, match=r"(?s)freed by an earlier.*SumBackward0 of .*y = \(x \* x\)\.sum\(\).*retain_graph"
+    ):
         y.backward()
 
 

@@ -218,7 +218,7 @@ def test_fill_with_a_tensor_carries_its_gradient():
     x = (a * 1).fill_(a[0])
     (x * a).sum().backward()
     values = a.detach().numpy()
-    np.testing.assert_allclose(a.grad.numpy(), np.full(3, values[0]) + [values.sum(), 0, 0])
+    np.testing.assert_allclose(a.grad.numpy(), values[0] + np.array([values.sum(), 0, 0]))
 
 
 def test_a_constant_gets_history_by_being_written():
@@ -282,9 +282,14 @@ def test_leaves_are_not_written_while_grad_mode_is_on():
         view.mul_(2)
 
     for write in (
-        augmented, through_a_view_made_elsewhere, a.zero_, lambda: a.add_(1), lambda: a[0:2].add_(1), lambda: a.view(3).zero_(),
+        augmented,
+        through_a_view_made_elsewhere,
+        a.zero_,
+        lambda: a.add_(1),
+        lambda: a[0:2].add_(1),
+        lambda: a.view(3).zero_(),
         lambda: a.__setitem__(0, 1.0),
-    ):  # fmt: skip
+    ):
         with pytest.raises(RuntimeError, match="leaf that requires a gradient was written in place"):
             write()
     assert a.tolist() == before

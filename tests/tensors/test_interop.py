@@ -59,7 +59,12 @@ def test_asarray():
 
 def test_ufuncs_of_tensors_are_tensors_with_history():
     x = cr.tensor([1.0, 4.0], requires_grad=True)
-    for ufunc, slope in ((np.sin, np.cos), (np.sqrt, lambda v: 0.5 / np.sqrt(v)), (np.exp, np.exp), (np.negative, lambda v: -1 + 0 * v)):
+    for ufunc, slope in (
+        (np.sin, np.cos),
+        (np.sqrt, lambda v: 0.5 / np.sqrt(v)),
+        (np.exp, np.exp),
+        (np.negative, lambda v: -1 + 0 * v),
+    ):
         y = ufunc(x)
         assert type(y) is cr.Tensor
         np.testing.assert_allclose(y.detach().numpy(), ufunc(np.float32([1, 4])), rtol=1e-6)
@@ -92,9 +97,16 @@ def test_numpys_other_functions_compute_with_the_array():
 def test_arithmetic_of_arrays_and_tensors_is_tensors():
     x, array = cr.tensor([1.0, 2.0], requires_grad=True), np.array([3.0, 4.0], np.float32)
     for y, expected in (
-        (x + array, [4, 6]), (array + x, [4, 6]), (array - x, [2, 2]), (x * array, [3, 8]), (array * x, [3, 8]), (array / x, [3, 2]),
-        (array**x, [3, 16]), (array @ x, 11), (x @ array, 11),
-    ):  # fmt: skip
+        (x + array, [4, 6]),
+        (array + x, [4, 6]),
+        (array - x, [2, 2]),
+        (x * array, [3, 8]),
+        (array * x, [3, 8]),
+        (array / x, [3, 2]),
+        (array**x, [3, 16]),
+        (array @ x, 11),
+        (x @ array, 11),
+    ):
         assert type(y) is cr.Tensor
         assert y.requires_grad
         assert y.dtype is cr.float32
@@ -243,7 +255,7 @@ def test_attributes_for_programs_that_ask():
     x = cr.zeros(2, 3)
     assert (x.ndim, x.dim(), x.ndimension(), x.numel(), x.nelement()) == (2, 2, 2, 6, 6)
     assert (x.element_size(), x.itemsize, x.nbytes) == (4, 4, 24)
-    assert not (x.is_sparse or x.is_quantized or x.is_meta or x.is_pinned())
+    assert not any((x.is_sparse, x.is_quantized, x.is_meta, x.is_pinned()))
     assert x.conj() is x
     assert x.pin_memory() is x
     assert x.is_leaf

@@ -78,7 +78,8 @@ def test_known_numbers():
 
 def test_other_processes_draw_the_same():
     cr.manual_seed(0)
-    program = "import chainrule as cr; cr.manual_seed(0); print(cr.rand(5).tolist(), cr.randn(5).tolist(), cr.randperm(9).tolist())"
+    draws = "cr.rand(5).tolist(), cr.randn(5).tolist(), cr.randperm(9).tolist()"
+    program = f"import chainrule as cr; cr.manual_seed(0); print({draws})"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == f"{cr.rand(5).tolist()} {cr.randn(5).tolist()} {cr.randperm(9).tolist()}"
 

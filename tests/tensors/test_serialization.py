@@ -1,4 +1,4 @@
-"""chainrule.save and chainrule.load: what goes round, files that are whole or not there, and files that are no such files."""
+"""chainrule.save and chainrule.load: what goes round, files that are whole or not there, and damaged files."""
 
 import io
 import math
@@ -89,7 +89,9 @@ def test_data_comes_back_as_it_was(obj, path):
 
 def test_tensors_inside_other_data(path):
     x = cr.tensor([1.0], requires_grad=True)
-    loaded = back({"list": [x, np.arange(3)], "a.b": cr.tensor(1), "a": {"b": cr.tensor(2)}, "scalar": np.float64(2.5)}, path)
+    loaded = back(
+        {"list": [x, np.arange(3)], "a.b": cr.tensor(1), "a": {"b": cr.tensor(2)}, "scalar": np.float64(2.5)}, path
+    )
     assert loaded["list"][0].requires_grad
     assert type(loaded["list"][1]) is np.ndarray
     assert loaded["list"][1].tolist() == [0, 1, 2]
@@ -193,6 +195,6 @@ def test_a_dtype_that_numpy_lacks(path):
 def test_no_such_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         cr.load(tmp_path / "nothing")
+    cr.save(1, tmp_path / "a")
     with pytest.raises(RuntimeError, match="cuda"):
-        cr.save(1, tmp_path / "a")
         cr.load(tmp_path / "a", map_location="cuda")

@@ -54,8 +54,56 @@ class Same:
         return f"{type(self.it).__name__} object"
 
 
-def observe(function: Callable[..., Any], leaves: Sequence[Any]) -> dict[str, Any]:
-    """What :ref:`NOTE [guards]` compares, by a name for people; tensors are the program's own business."""
+class Watch:
+    """A quick test that nothing which :func:`observe` looked at has been exchanged since.
+
+    Every container that was visited (namespaces of modules, closure cells, globals, lists, option dictionaries) is kept
+    with the identities of its entries. Numbers and texts are immutable, so equal identities mean equal values; unequal
+    ones mean that :func:`observe` has to look again.
+    """
+
+    __slots__ = ("_dicts", "_held", "_ids", "_readers")
+
+    def __init__(self) -> None:
+        self._dicts: list[dict[Any, Any]] = []
+        self._readers: list[Callable[[], Sequence[Any]]] = []
+        self._ids: list[tuple[int, ...]] = []
+        self._held: list[Any] = []
+
+    def mapping(self, d: dict[Any, Any]) -> None:
+        """Watch all values of a dictionary."""
+        self._dicts.append(d)
+
+    def reader(self, read: Callable[[], Sequence[Any]]) -> None:
+        """Watch what a function returns, entry by entry."""
+        self._readers.append(read)
+
+    def close(self) -> Watch:
+        """Take the identities, and hold the objects so that none is given to another."""
+        values = [tuple(d.values()) for d in self._dicts] + [tuple(r()) for r in self._readers]
+        self._held = values
+        self._ids = [tuple(map(id, v)) for v in values]
+        return self
+
+    def unchanged(self) -> bool:
+        """Whether every entry is the object it was."""
+        n = len(self._dicts)
+        for d, ids in zip(self._dicts, self._ids, strict=False):
+            if tuple(map(id, d.values())) != ids:
+                return False
+        for read, ids in zip(self._readers, self._ids[n:], strict=True):
+            if tuple(map(id, read())) != ids:
+                return False
+        return True
+
+
+def observe(
+    function: Callable[..., Any], leaves: Sequence[Any], watch: Watch | None = None
+) -> dict[str, Any]:
+    """What :ref:`NOTE [guards]` compares, by a name for people; tensors are the program's own business.
+
+    ``watch`` is told of every container that is looked into.
+    """
     found: dict[str, Any] = {"grad mode": is_grad_enabled(), "default dtype": repr(dtypes.get_default_dtype())}
     todo: list[tuple[str, Any]] = [("the function", function)]
     todo += [(f"argument {i}", v) for i, v in enumerate(leaves) if not isinstance(v, (Tensor, *_PLAIN))]
@@ -75,9 +123,13 @@ def observe(function: Callable[..., Any], leaves: Sequence[Any]) -> dict[str, An
         elif isinstance(v, (tuple, list)):
             found[name] = (type(v), len(v))
             todo += [(f"{name}[{i}]", x) for i, x in enumerate(v)]
+            if watch is not None:
+                watch.reader(partial(tuple, v))
         elif type(v) is dict:
             found[name] = (dict, tuple(map(repr, v)))
             todo += [(f"{name}[{k!r}]", x) for k, x in v.items()]
+            if watch is not None:
+                watch.mapping(v)
         elif isinstance(v, MethodType):
             found[name] = Same(v.__func__)
             todo += [(f"{name}'s self", v.__self__), (f"{name}'s code", v.__func__)]
@@ -87,12 +139,15 @@ def observe(function: Callable[..., Any], leaves: Sequence[Any]) -> dict[str, An
             todo.append((f"{name}'s function", v.func))
         elif v is function and not isinstance(v, FunctionType):
             todo += [(name, vars(type(v)).get("__call__"))]
-            found.update(_switches(name, v))
+            found.update(_switches(name, v, watch))
         elif isinstance(v, FunctionType):
             if not is_internal(v.__code__.co_filename) and v.__globals__ is home:
-                todo += _named_by(v)
+                named = _named_by(v)
+                todo += named
+                if watch is not None and named:
+                    watch.reader(_reader_of(v))
         else:
-            found.update(_switches(name, v))
+            found.update(_switches(name, v, watch))
     return found
 
 
@@ -119,14 +174,34 @@ def _named_by(function: FunctionType) -> list[tuple[str, Any]]:
             found.append((f"variable {name} of {who}", cell.cell_contents))
         except ValueError:  # not assigned yet
             found.append((f"variable {name} of {who}", None))
-    space = function.__globals__
-    inner = [c.co_names for c in code.co_consts if hasattr(c, "co_names")]
-    names = dict.fromkeys([*code.co_names, *(n for group in inner for n in group)])
-    found += [(f"global {n}", space[n]) for n in names if n in space]
+    found += [(f"global {n}", function.__globals__[n]) for n in _globals_of(function)]
     return found
 
 
-def _switches(name: str, v: Any) -> dict[str, Any]:
+def _reader_of(function: FunctionType) -> Callable[[], Sequence[Any]]:
+    """A function that reads, quickly, the variables that :func:`_named_by` names."""
+    cells, space, names = function.__closure__ or (), function.__globals__, _globals_of(function)
+    empty = object()
+
+    def read() -> Sequence[Any]:
+        try:
+            inner = [c.cell_contents for c in cells]
+        except ValueError:  # a variable that is not assigned yet
+            inner = [empty]
+        return [*inner, *[space.get(n) for n in names], function.__defaults__, function.__kwdefaults__]
+
+    return read
+
+
+def _globals_of(function: FunctionType) -> list[str]:
+    """The globals that a function's code names, functions inside it included."""
+    code, space = function.__code__, function.__globals__
+    inner = [c.co_names for c in code.co_consts if hasattr(c, "co_names")]
+    names = dict.fromkeys([*code.co_names, *(n for group in inner for n in group)])
+    return [n for n in names if n in space]
+
+
+def _switches(name: str, v: Any, watch: Watch | None = None) -> dict[str, Any]:
     """Flags, numbers and tensors of a module; the options that are on in an optimizer."""
     found: dict[str, Any] = {}
     if isinstance(v, type):
@@ -138,11 +213,20 @@ def _switches(name: str, v: Any) -> dict[str, Any]:
             found[f"training flag of {who}"] = bool(m.training)
             numbers = {k: repr(x) for k, x in vars(m).items() if k[0] != "_" and isinstance(x, _PLAIN)}
             found[f"attributes of {who}"] = numbers
+            if watch is not None:
+                space = vars(m)
+                watch.mapping(space)
+                for inner in ("_parameters", "_buffers", "_modules"):
+                    if space.get(inner):
+                        watch.mapping(space[inner])
         for kind in ("parameters", "buffers"):
             if callable(getattr(v, kind, None)):
                 found[f"{kind} of {name}"] = tuple(Same(t) for t in getattr(v, kind)())
     if isinstance(groups, list):
         for i, group in enumerate(groups):
+            if watch is not None:
+                watch.mapping(group)
+                watch.reader(partial(tuple, group.get("params", ())))
             on = tuple(
                 (k, bool(x) if isinstance(x, (int, float)) else x) for k, x in group.items() if isinstance(x, _PLAIN)
             )

@@ -7,6 +7,7 @@ kernels in order. Scratch memory belongs to a call for as long as it runs, so se
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections.abc import Sequence
@@ -46,6 +47,8 @@ class _Memory:
         self.table[-1] = address + program.arena
         for b, array in program.constants:
             self.table[b.number] = array.__array_interface__["data"][0]
+        #: arrays whose addresses stand in the table during a call, by buffer
+        self.held: dict[Buffer, np.ndarray[Any, Any]] = {}
         self.address = int(self.table.__array_interface__["data"][0])
 
     def array(self, b: Buffer) -> np.ndarray[Any, Any]:
@@ -155,6 +158,10 @@ class NativeProgram:
             b.call(code.name, *at, scratch, b.i64(0), b.i64(p.m))
 
     # ---- running
+    def memory(self) -> _Memory:
+        """An arena with a table of addresses, for one call at a time."""
+        return _Memory(self.plan, self._scratch)
+
     def __call__(self, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
         """The outputs for these inputs, each an array of its own.
 
@@ -164,70 +171,85 @@ class NativeProgram:
         with self._lock:
             memory = self._free.pop() if self._free else None
         if memory is None:
-            memory = _Memory(self.plan, self._scratch)
+            memory = self.memory()
         try:
             return self._call(memory, arrays)
         finally:
+            memory.held.clear()
             with self._lock:
                 self._free.append(memory)
 
     def _call(self, memory: _Memory, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
-        table = memory.table
-        held: dict[Buffer, np.ndarray[Any, Any]] = {}
+        held = memory.held
         for b, a in zip(self.plan.inputs, arrays, strict=True):
             if not a.flags.c_contiguous or not a.flags.aligned:
                 a = np.ascontiguousarray(a)
             held[b] = a
-            table[b.number] = a.__array_interface__["data"][0]
+            memory.table[b.number] = a.__array_interface__["data"][0]
         for b in self._outputs:
             out = held[b] = np.empty(b.size, b.dtype)
-            table[b.number] = out.__array_interface__["data"][0]
+            memory.table[b.number] = out.__array_interface__["data"][0]
+        self.execute(memory)
+        return [
+            self._output(v.shape, layout, memory)
+            for v, layout in zip(self.graph.outputs, self.plan.outputs, strict=True)
+        ]
+
+    def execute(self, memory: _Memory) -> None:
+        """Run all kernels on the memory that the table names."""
         for function, kernel in self._run:
             if function is not None:
                 status = function(memory.address)
                 if status:
-                    self._raise(self.plan.kernels[status - 1], memory, held)
+                    self._raise(self.plan.kernels[status - 1], memory)
             else:
                 assert isinstance(kernel, Call)
-                self._reference(kernel, memory, held)
-        return [self._output(v.shape, layout, memory, held) for v, layout in zip(self.graph.outputs, self.plan.outputs, strict=True)]
+                self._reference(kernel, memory)
 
-    def _array(self, b: Buffer, memory: _Memory, held: dict[Buffer, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-        found = held.get(b)
+    def read(self, at: int, memory: _Memory) -> np.ndarray[Any, Any]:
+        """A copy of an output."""
+        return self._seen(self.graph.outputs[at].shape, self.plan.outputs[at], memory).copy()
+
+    def _array(self, b: Buffer, memory: _Memory) -> np.ndarray[Any, Any]:
+        """The memory of a buffer, as the table has it."""
+        found = memory.held.get(b)
         if found is None:
             found = self._constants.get(b)
+        if found is None and b.role != SCRATCH:
+            pointer = ctypes.cast(int(memory.table[b.number]), ctypes.POINTER(ctypes.c_uint8))
+            found = np.ctypeslib.as_array(pointer, (max(1, b.nbytes),))[: b.nbytes].view(b.dtype)
         return memory.array(b) if found is None else found
 
     def _seen(
-        self, shape: tuple[int, ...], layout: Layout, memory: _Memory, held: dict[Buffer, np.ndarray[Any, Any]]
+        self, shape: tuple[int, ...], layout: Layout, memory: _Memory
     ) -> np.ndarray[Any, Any]:
         """A value as a view of its buffer."""
-        flat = self._array(layout.buffer, memory, held).reshape(-1)
+        flat = self._array(layout.buffer, memory).reshape(-1)
         step = flat.dtype.itemsize
         return np.lib.stride_tricks.as_strided(flat[layout.offset :], shape, [s * step for s in layout.strides])
 
     def _output(
-        self, shape: tuple[int, ...], layout: Layout, memory: _Memory, held: dict[Buffer, np.ndarray[Any, Any]]
+        self, shape: tuple[int, ...], layout: Layout, memory: _Memory
     ) -> np.ndarray[Any, Any]:
         if layout.buffer.role == OUTPUT:
-            return held[layout.buffer][: int(np.prod(shape, dtype=np.int64))].reshape(shape)
-        return self._seen(shape, layout, memory, held).copy()
+            return memory.held[layout.buffer][: int(np.prod(shape, dtype=np.int64))].reshape(shape)
+        return self._seen(shape, layout, memory).copy()
 
-    def _reference(self, call: Call, memory: _Memory, held: dict[Buffer, np.ndarray[Any, Any]]) -> None:
+    def _reference(self, call: Call, memory: _Memory) -> None:
         i = call.instruction
-        xs = [self._seen(v.shape, x, memory, held) for v, x in zip(i.inputs, call.inputs, strict=True)]
+        xs = [self._seen(v.shape, x, memory) for v, x in zip(i.inputs, call.inputs, strict=True)]
         with np.errstate(all="ignore"):
             out = i.op.kernel(*xs, **i.params)
         if i.op.residual:
             out = out[0]
         for v, layout, y in zip(i.results, call.outputs, (out,) if i.op.outputs == 1 else out, strict=True):
-            self._seen(v.shape, layout, memory, held)[...] = y
+            self._seen(v.shape, layout, memory)[...] = y
 
-    def _raise(self, kernel: Kernel, memory: _Memory, held: dict[Buffer, np.ndarray[Any, Any]]) -> None:
+    def _raise(self, kernel: Kernel, memory: _Memory) -> None:
         """Run the reference kernel of a failed check, which raises the error that eager mode raises."""
         assert isinstance(kernel, Check)
         i = kernel.instruction
-        flat = self._array(kernel.access.buffer, memory, held).reshape(-1)
+        flat = self._array(kernel.access.buffer, memory).reshape(-1)
         i.op.kernel(flat[kernel.access.offset : kernel.access.offset + kernel.count].reshape(i.inputs[0].shape), **i.params)
         raise IndexError(f"an index is out of bounds in {i}")
 

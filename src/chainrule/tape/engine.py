@@ -211,11 +211,12 @@ def backward_raw(start: Any, g: Any, retain: bool, accumulate: Accumulate | None
     while ready:
         n = ready.pop()
         g = cot.pop(n)
+        edges: Any = n.edges
         if special:
             g = run(n, g)
             if want is not None and n in want:
                 want[n] = g
-                if prune and not any(c in uses for c in n.edges):
+                if prune and not any(c in uses for c in edges):
                     continue
         if n.clock != now:
             check(n)
@@ -223,7 +224,7 @@ def backward_raw(start: Any, g: Any, retain: bool, accumulate: Accumulate | None
         found = back(n, g)
         if watch:
             inspect(n, g, found)
-        for c, gi in zip(n.edges, found, strict=True):
+        for c, gi in zip(edges, found, strict=True):
             if c is None or (prune and c not in uses):
                 continue
             if gi is None:  # a rule may find that nothing flows

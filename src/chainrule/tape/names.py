@@ -58,5 +58,7 @@ def name_of(n: Node) -> str:
     op = n.op.name
     if op == "put":
         return "CopySlices"
-    title = _OTHER.get(op) or (_BY_USE[op](n) if op in _BY_USE else "".join(p[:1].upper() + p[1:] for p in op.split("_")))
+    title = _OTHER.get(op) or (
+        _BY_USE[op](n) if op in _BY_USE else "".join(p[:1].upper() + p[1:] for p in op.split("_"))
+    )
     return f"{title}Backward{_variant(n)}"

@@ -226,7 +226,7 @@ def in_place(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor
                     got=f"shape {tuple(new._d.shape)}",
                 )
             )
-        if type(new._node) is Node and type(self._d) is np.ndarray:
+        if type(new._node) is Node and type(self._d) is np.ndarray and get_state().interpreter is None:
             _own_saved(new, self, (self, *args, *kwargs.values()))
         return write(self, new)
 

@@ -61,13 +61,20 @@ def set_of_node(node: Node, grad: Any, make: Callable[[Any], Any]) -> None:
         RETAINED[node].grad = grad
 
 
+def _forget(key: int) -> Callable[[Any], None]:
+    def forget(_: Any) -> None:
+        _parked.pop(key, None)
+
+    return forget
+
+
 def park(tensor: Any, grad: Any) -> None:
     """Keep the gradient of a tensor that requires none; None forgets it."""
     key = id(tensor)
     if grad is None:
         _parked.pop(key, None)
     else:
-        _parked[key] = grad, weakref.ref(tensor, lambda _, key=key, parked=_parked: parked.pop(key, None))
+        _parked[key] = grad, weakref.ref(tensor, _forget(key))
 
 
 def parked(tensor: Any) -> Any:

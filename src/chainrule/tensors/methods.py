@@ -119,7 +119,7 @@ def _fill_diagonal_(self: Tensor, fill_value: Any) -> Tensor:
 def _storage_offset(self: Tensor) -> int:
     """How many elements after the first of its memory this tensor starts."""
     d = self.numpy_payload()
-    return int(d.ctypes.data - owner(d).ctypes.data) // d.itemsize
+    return int((d.ctypes.data - owner(d).ctypes.data) // d.itemsize)
 
 
 def _requires_type(self: Tensor, dtype: Any = None) -> Any:

@@ -57,6 +57,8 @@ class device:  # noqa: N801 - PyTorch's spelling
     """
 
     __slots__ = ("index", "type")
+    index: int | None
+    type: str
 
     def __init__(self, type: Any = "cpu", index: int | None = None) -> None:
         name, _, number = str(type.type if isinstance(type, device) else type).partition(":")
@@ -382,7 +384,7 @@ class Tensor:
     def __contains__(self, item: Any) -> bool:
         if not isinstance(item, (Tensor, bool, int, float, np.generic)):
             raise RuntimeError(explain("`in` a tensor takes a Tensor or a number", got=type(item).__name__))
-        return bool((self == item).any())
+        return bool((self == item).any())  # type: ignore[attr-defined]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return rebuild, (type(self), self.numpy_payload(), self._history is not None)
@@ -440,7 +442,7 @@ def wrap(payload: Any, node: Any = None) -> Tensor:
 def from_data(cls: type, data: Any, rest: tuple[Any, ...], kind: np.dtype[Any] | None = None) -> Any:
     """What ``Tensor(...)`` means: data to copy, or sizes; ``kind`` is the default dtype unless given."""
     kind = dtypes.get_default_dtype().numpy if kind is None else kind
-    out = _new(cls)
+    out: Any = _new(cls)
     if isinstance(data, Size):
         out._d = np.zeros(data, kind)
     elif isinstance(data, str):

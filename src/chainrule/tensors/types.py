@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
+
 from chainrule.core import dtypes
 from chainrule.core.errors import did_you_mean, explain
 from chainrule.tensors.namespace import Number
@@ -32,7 +34,9 @@ class _TypedTensor:
 
 
 def _typed(name: str, kind: dtypes.dtype) -> _Typed:
-    return _Typed(name, (_TypedTensor,), {"dtype": kind, "__doc__": f"Tensors of {kind.name}; prefer ``tensor(..., dtype=)``."})
+    return _Typed(
+        name, (_TypedTensor,), {"dtype": kind, "__doc__": f"Tensors of {kind.name}; prefer ``tensor(..., dtype=)``."}
+    )
 
 
 FloatTensor = _typed("FloatTensor", dtypes.float32)
@@ -86,7 +90,7 @@ def result_type(tensor1: Any, tensor2: Any) -> dtypes.dtype:
         if isinstance(x, Tensor):
             ranks.append((x._d.dtype, 2 if x._d.shape else 1))
         elif isinstance(x, Number):
-            ranks.append((dtypes.python_dtype(x), 0))
+            ranks.append((dtypes.python_dtype(x.item() if isinstance(x, np.generic) else x), 0))
         else:
             raise TypeError(explain("result_type takes tensors and numbers", got=type(x).__name__))
     return dtypes.from_numpy(dtypes.result_type(ranks))

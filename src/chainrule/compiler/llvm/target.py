@@ -162,9 +162,8 @@ def describe(level: str | None = None) -> Target:
 
 def _machine(target: Target, opt: int) -> Any:
     """A fresh LLVM target machine. An engine takes ownership of the one it gets, so they are not shared."""
-    # The small code model reaches constants relative to the program counter, as instruction operands; the large one,
-    # LLVM's choice for a JIT, spends an instruction and a register on each.
-    small = target.is_x86 and os.name == "posix"
+    # The large code model: the small one would save an instruction per constant, but it needs all sections of an object
+    # within 2 GiB, which the engine's memory manager promises to nobody.
     return (
         llvm()
         .Target.from_triple(target.triple)
@@ -172,8 +171,8 @@ def _machine(target: Target, opt: int) -> Any:
             cpu=target.cpu,
             features=target.features,
             opt=opt,
-            reloc="pic" if small else "default",
-            codemodel="small" if small else "jitdefault",
+            reloc="default",
+            codemodel="jitdefault",
             jit=True,
         )
     )
@@ -275,8 +274,7 @@ def load(code: bytes, target: Target | None = None, *, timings: dict[str, float]
     binding = llvm()
     target = target or host()
     start = time.perf_counter()
-    # llvmlite's memory manager keeps the sections of one object together, as the small code model needs
-    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _machine(target, 3), os.name == "posix")
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _machine(target, 3))
     engine.add_object_file(binding.ObjectFileRef.from_data(code))
     engine.finalize_object()
     timings = {} if timings is None else timings

@@ -25,7 +25,7 @@ def _tail(
     t = (z - 4.0) / (z + 4.0)
     p, n, integer = exp_reduced(b, -square, terms)
     if terms == "f32":
-        return b.fma(p, 1.0, 1.0) * b.horner(t, c.ERFCX["f32"]) / (slope + 1.0), n, integer
+        return (p + 1.0) * b.horner(t, c.ERFCX["f32"]) / (slope + 1.0), n, integer
     # numerator and denominator in two parts each, so that their roundings do not add up
     rows = c.ERFCX["f64"]
     one = b.const(1.0, z.kind, z.width)

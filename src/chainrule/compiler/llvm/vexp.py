@@ -299,9 +299,8 @@ def atanh(b: Builder, x: Value, terms: str) -> Value:
 
 # ---- what is made of them
 def sigmoid(b: Builder, x: Value, terms: str) -> Value:
-    """1 / (1 + e^-x), for negative x as e^x / (1 + e^x), which keeps values too small to be normal."""
-    e = exp(b, -b.abs(x), terms)
-    return b.select(x < 0.0, e, 1.0) / (e + 1.0)
+    """1 / (1 + e^-x); values too small to be normal numbers become zero."""
+    return 1.0 / (exp(b, -x, terms) + 1.0)
 
 
 def silu(b: Builder, x: Value, terms: str) -> Value:
@@ -319,7 +318,10 @@ def silu(b: Builder, x: Value, terms: str) -> Value:
 
 
 def logaddexp(b: Builder, x: Value, y: Value, terms: str) -> Value:
-    """ln(e^x + e^y) = max + ln(1 + e^-|x - y|)."""
+    """ln(e^x + e^y) = max + ln(1 + e^-|x - y|), in float64.
+
+    Where the sum nearly cancels, the error is that of the larger term, as in NumPy.
+    """
     # equal infinities have no difference
     gap = b.select(b.eq(x, y), b.zero(x.kind, x.width), b.abs(x - y))
     return b.maximum(x, y) + log1p(b, exp(b, -gap, terms), terms)

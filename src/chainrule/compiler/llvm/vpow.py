@@ -13,8 +13,6 @@ from chainrule.compiler.llvm.vexp import INF, LN2, NAN, exp, log, log_reduced, l
 if TYPE_CHECKING:
     from chainrule.compiler.llvm.builder import Builder
 
-#: ln 2 in three parts: the first of 32 bits
-_LN2_LOW = (1.90821492927058770002e-10, 0.0)
 _TWO_THIRDS = (2 / 3, 3.700743415417188e-17)
 
 
@@ -35,9 +33,10 @@ def _log_twofold(b: Builder, x: Value) -> tuple[Value, Value]:
     w, w_low = two_product(b, v, b.like(v, _TWO_THIRDS[0]))
     w_low = w_low + b.fma(v, _TWO_THIRDS[1], v_low * _TWO_THIRDS[0])
     tail = v * z * b.horner(z, c.LOG_TAIL["f64"])
-    head, e1 = two_sum(b, k * LN2["f64"][0], s + s)
+    ln2, ln2_low = LN2["f64"]
+    head, e1 = two_sum(b, k * ln2, s + s)
     head, e2 = two_sum(b, head, w)
-    low = e1 + e2 + (b.fma(k, _LN2_LOW[0], s_low + s_low) + w_low + tail)
+    low = e1 + e2 + (b.fma(k, ln2_low, s_low + s_low) + w_low + tail)
     return fast_two_sum(b, head, low)
 
 
@@ -76,12 +75,8 @@ def hypot(b: Builder, x: Value, y: Value, terms: str) -> Value:
         # both brought near 1 by a power of two
         big, small = top > 1e150, top < 1e-140
         one = b.const(1.0, "f64", x.width)
-        factor = b.select(
-            big, b.const(2.0**-600, "f64", x.width), b.select(small, b.const(2.0**600, "f64", x.width), one)
-        )
-        back = b.select(
-            big, b.const(2.0**600, "f64", x.width), b.select(small, b.const(2.0**-600, "f64", x.width), one)
-        )
+        factor = b.select(big, 2.0**-600, b.select(small, 2.0**600, one))
+        back = b.select(big, 2.0**600, b.select(small, 2.0**-600, one))
         top, low = top * factor, low * factor
         square, square_low = two_product(b, top, top)
         other, other_low = two_product(b, low, low)

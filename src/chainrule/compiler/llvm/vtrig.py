@@ -311,14 +311,15 @@ def atan2(b: Builder, y: Value, x: Value, terms: str) -> Value:
     rest = _atan_core(b, t) + low + lost / b.fma(q, q, 1.0)
     # base + t + rest, or pi/2 minus it, or pi minus that
     negative = b.bits(x) < 0
-    one = b.select(swap, b.const(_PI_HALF, "f64", x.width), b.select(negative, math.pi, 0.0))
-    one_low = b.select(swap, b.const(_PI_HALF_LOW, "f64", x.width), b.select(negative, 2 * _PI_HALF_LOW, 0.0))
+    zero = b.zero("f64", x.width)
+    one = b.select(swap, _PI_HALF, b.select(negative, math.pi, zero))
+    one_low = b.select(swap, _PI_HALF_LOW, b.select(negative, 2 * _PI_HALF_LOW, zero))
     minus = swap ^ negative
     sign = b.select(minus, b.const(-1.0, "f64", x.width), 1.0)
     head = one + sign * base
     y0 = head + sign * t
     lost_head = (head - y0) + sign * t
     angle = y0 + (lost_head + (one_low + sign * rest))
-    angle = b.select(b.eq(ay, 0.0), b.select(negative, b.const(math.pi, "f64", x.width), 0.0), angle)
+    angle = b.select(b.eq(ay, 0.0), b.select(negative, math.pi, zero), angle)
     angle = b.select(b.is_nan(x) | b.is_nan(y), b.const(NAN, "f64", x.width), angle)
     return b.copysign(angle, y)

@@ -272,11 +272,12 @@ clip = clamp
 #: public functions that are also methods, and whose in-place versions exist
 BOTH = (
     "abs absolute neg negative sign sgn exp exp2 expm1 log log2 log10 log1p sqrt rsqrt square reciprocal sin cos tan "
-    "asin acos atan atan2 arcsin arccos arctan arctan2 sinh cosh tanh asinh acosh atanh arcsinh arccosh arctanh "
-    "erf erfc erfinv lgamma digamma sigmoid relu fmod remainder hypot copysign xlogy add sub subtract mul multiply div "
-    "divide true_divide floor_divide pow float_power floor ceil trunc fix round frac deg2rad rad2deg clamp clip clamp_min "
-    "clamp_max nan_to_num logit lerp addcmul addcdiv sinc heaviside eq ne lt le gt ge logical_and logical_or "
-    "logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not bitwise_left_shift bitwise_right_shift"
+    "asin acos atan atan2 arcsin arccos arctan arctan2 sinh cosh tanh asinh acosh atanh arcsinh arccosh arctanh erf "
+    "erfc erfinv lgamma digamma sigmoid relu fmod remainder hypot copysign xlogy add sub subtract mul multiply div "
+    "divide true_divide floor_divide pow float_power floor ceil trunc fix round frac deg2rad rad2deg clamp clip "
+    "clamp_min clamp_max nan_to_num logit lerp addcmul addcdiv sinc heaviside eq ne lt le gt ge logical_and "
+    "logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not bitwise_left_shift "
+    "bitwise_right_shift"
 ).split()
 FUNCTIONS = (
     BOTH

@@ -1,0 +1,62 @@
+"""Writing in place: which outputs of a plan may be computed straight into the memory of the inputs they replace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chainrule.compiler.kernels import OUTPUT, Buffer, Call, Check, Kernel, Loop, Plan, Product
+
+
+def in_place(plan: Plan, pairs: Sequence[tuple[int, int]]) -> dict[Buffer, Buffer]:
+    """Output buffers that may share the memory of an input buffer, for pairs (input number, output number).
+
+    An output may overwrite an input if the kernel that writes it is the last to read the input, and reads from it only
+    the very element that it is about to write; if no check or reference kernel comes later, which could fail and leave
+    the program half done; and if the input itself is not returned.
+    """
+    returned = {layout.buffer for layout in plan.outputs}
+    last_failure = max((n for n, k in enumerate(plan.kernels) if isinstance(k, (Check, Call))), default=-1)
+    found: dict[Buffer, Buffer] = {}
+    for source, target in pairs:
+        old, new = plan.inputs[source], plan.outputs[target].buffer
+        if new.role != OUTPUT or new in found or old in returned or old in found.values():
+            continue
+        writers = [n for n, k in enumerate(plan.kernels) if new in _written(k)]
+        readers = [n for n, k in enumerate(plan.kernels) if old in _read(k)]
+        if len(writers) != 1 or writers[0] <= last_failure or (readers and max(readers) > writers[0]):
+            continue
+        if readers and max(readers) == writers[0] and not _same_element(plan.kernels[writers[0]], old, new):
+            continue
+        found[new] = old
+    return found
+
+
+def _written(k: Kernel) -> set[Buffer]:
+    if isinstance(k, Loop):
+        return {s.access.buffer for s in k.stores} | {r.access.buffer for r in k.reductions}
+    if isinstance(k, Product):
+        return {k.c.buffer}
+    return {layout.buffer for layout in k.outputs} if isinstance(k, Call) else set()
+
+
+def _read(k: Kernel) -> set[Buffer]:
+    if isinstance(k, Loop):
+        return {a.buffer for a in k.loads.values()}
+    if isinstance(k, Product):
+        return {k.a.buffer, k.b.buffer}
+    if isinstance(k, Check):
+        return {k.access.buffer}
+    return {layout.buffer for layout in k.inputs}
+
+
+def _same_element(k: Kernel, old: Buffer, new: Buffer) -> bool:
+    """Whether a loop that writes ``new`` reads from ``old`` only at the point it writes."""
+    if not isinstance(k, Loop):
+        return False
+    stores = [s.access for s in k.stores if s.access.buffer is new]
+    if len(stores) != 1 or any(r.access.buffer is new for r in k.reductions):
+        return False
+    at = stores[0]
+    return all(
+        (a.offset, a.strides) == (at.offset, at.strides) for a in k.loads.values() if a.buffer is old
+    )

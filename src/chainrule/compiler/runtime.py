@@ -1,0 +1,223 @@
+"""Running a captured program as native code, bound to the tensors it reads and writes.
+
+NOTE [a bound program]. State (parameters, optimizer state, buffers, generator positions) is read and written where it
+is: its addresses stand in the table of the native program, and a call only checks that every tensor still holds the
+array it held. What the program replaces is computed in place where nothing can fail afterwards
+(``compiler.aliasing``), else copied when all has succeeded. A call under a transform, or one whose result has to be
+differentiable, runs the program through tensors instead.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule.compiler.aliasing import in_place
+from chainrule.compiler.kernels import OUTPUT
+from chainrule.compiler.native import NativeProgram
+from chainrule.compiler.program import Argument, Fixed, Gradient, Output, Program, Same, Scalar, State
+from chainrule.core import trees
+from chainrule.ir.state import get_state
+from chainrule.tape.clock import Stamper
+from chainrule.tape.node import Leaf
+from chainrule.tensors.tensor import Tensor, wrap
+
+
+class _Gradient:
+    """The array behind ``.grad`` of one leaf, used again at the next call unless someone else holds it."""
+
+    __slots__ = ("leaf", "number", "shape", "dtype", "tensor")
+
+    def __init__(self, leaf: Leaf, number: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.leaf, self.number, self.shape, self.dtype = leaf, number, shape, dtype
+        self.tensor: Tensor | None = None
+
+    def fresh(self) -> np.ndarray[Any, Any]:
+        """An array that nobody but this object and the leaf refers to."""
+        t = self.tensor
+        if t is not None and type(t._d) is np.ndarray and t._view is None:
+            held = 3 if self.leaf.grad is t else 2  # this slot, the local name (and the leaf); the call adds its own
+            if sys.getrefcount(t) == held + 1 and sys.getrefcount(t._d) == 2 and t._d.base is None:
+                return t._d
+        array = np.empty(self.shape, self.dtype)
+        self.tensor = wrap(array)
+        return array
+
+
+class BoundProgram:
+    """A program with its native code and the tensors of its state.
+
+    Attributes:
+        program, native: what is run.
+        aliases: how many of the written tensors are computed in place.
+    """
+
+    def __init__(self, program: Program, native: NativeProgram) -> None:
+        self.program, self.native = program, native
+        self._lock = threading.Lock()
+        position = {s: n for n, s in enumerate(program.sources)}
+        pairs = [(position[s], at) for s, at in program.writes if isinstance(s, State) and s in position]
+        aliases = in_place(native.plan, pairs)
+        plan = native.plan
+        self.aliases = len(aliases)
+        self.memory = native.memory()
+        self._numbers = [b.number for b in plan.inputs]
+        self._arguments = [
+            (s.index, self._numbers[n]) for n, s in enumerate(program.sources) if isinstance(s, Argument)
+        ]
+        self._gradients_read = [
+            (s, self._numbers[n]) for n, s in enumerate(program.sources) if isinstance(s, Gradient)
+        ]
+        self._scalars: list[tuple[Any, np.ndarray[Any, Any]]] = []
+        for n, s in enumerate(program.sources):
+            if isinstance(s, Scalar):
+                cell = np.empty((), s.dtype)
+                self._scalars.append((s.read, cell))
+                self.memory.table[self._numbers[n]] = cell.__array_interface__["data"][0]
+        self._state = [
+            (s.held, self._numbers[n]) for n, s in enumerate(program.sources) if isinstance(s, State)
+        ]
+        written = [(s.held, at) for s, at in program.writes if isinstance(s, State)]
+        self._written = [t for t, _ in written]
+        self._copies: list[tuple[Tensor, int]] = []
+        self._owned: dict[int, np.ndarray[Any, Any]] = {}
+        self._aliased: list[tuple[int, int]] = []
+        for t, at in written:
+            b = plan.outputs[at].buffer
+            if b in aliases:
+                self._aliased.append((b.number, aliases[b].number))
+            else:
+                self._copies.append((t, at))
+        graded = {at: s for s, at in program.grads if at is not None}
+        self._cleared = [s.held._node for s, at in program.grads if at is None and isinstance(s, State)]
+        self._grads: list[tuple[_Gradient, int]] = []
+        returned = {x.index for x in program.leaves if isinstance(x, Output)}
+        self._results: dict[int, tuple[int, tuple[int, ...], np.dtype[Any]]] = {}
+        self._shadow: list[np.ndarray[Any, Any]] = []
+        self._general = not all(isinstance(s, State) for s, _ in (*program.writes, *program.grads))
+        for at, (v, layout) in enumerate(zip(native.graph.outputs, plan.outputs, strict=True)):
+            b = layout.buffer
+            if b.role != OUTPUT or b in aliases:
+                continue
+            if at in graded and at not in returned and isinstance(graded[at], State):
+                self._grads.append((_Gradient(graded[at].held._node, b.number, v.shape, v.dtype), at))  # type: ignore[union-attr]
+            elif at in returned:
+                self._results[at] = (b.number, v.shape, v.dtype)
+            else:
+                array = self._owned[at] = np.empty(v.shape, v.dtype)
+                self.memory.table[b.number] = array.__array_interface__["data"][0]
+        self._settable = {at for _, at in self._grads}
+        self._graded = [(s.held._node, at) for at, s in graded.items() if isinstance(s, State) and at not in self._settable]
+        self._arrays: list[Any] = []
+        self._nodes: list[Any] = []
+        self._stamper = Stamper()
+        self.bound = False
+
+    # ---- binding
+    def bind(self) -> bool:
+        """Take the addresses of all state; False if some of it is not plain dense memory."""
+        self.bound = False
+        self._arrays = [t._d for t, _ in self._state]
+        self._nodes = [t._node for t, _ in self._state]
+        for t, number in self._state:
+            d = t.numpy_payload()
+            if not (d.flags.c_contiguous and d.flags.aligned) or (t._view is not None and t._view.stale):
+                return False
+            self.memory.table[number] = d.__array_interface__["data"][0]
+        for t in self._written:
+            if not t.numpy_payload().flags.writeable:
+                return False
+        for number, old in self._aliased:
+            self.memory.table[number] = self.memory.table[old]
+        self._arrays = [t._d for t, _ in self._state]
+        self._stamper = Stamper(*(t._d for t in self._written))
+        self.bound = True
+        return True
+
+    def current(self) -> bool:
+        """Whether every tensor of the state still holds the array, and is the leaf, that the table knows."""
+        if not self.bound:
+            return False
+        for (t, _), d, node in zip(self._state, self._arrays, self._nodes, strict=True):
+            if t._d is not d or t._node is not node:
+                return False
+        return True
+
+    # ---- running
+    def run(self, leaves: Sequence[Any]) -> Any:
+        """The program's result for arguments that fit it; its writes are committed."""
+        interpreter, grad = get_state()
+        if (
+            interpreter is not None
+            or self._general
+            or (grad and self.program._has_history(leaves))
+            or not (self.current() or self.bind())
+        ):
+            return self.program.run(leaves)
+        with self._lock:
+            return self._run(leaves)
+
+    def _run(self, leaves: Sequence[Any]) -> Any:
+        table = self.memory.table
+        held = []
+        for index, number in self._arguments:
+            a = leaves[index]._d
+            if type(a) is not np.ndarray or not a.flags.c_contiguous or not a.flags.aligned:
+                a = np.ascontiguousarray(a)
+            held.append(a)
+            table[number] = a.__array_interface__["data"][0]
+        for source, number in self._gradients_read:
+            a = np.ascontiguousarray(source.tensor(leaves)._d)
+            held.append(a)
+            table[number] = a.__array_interface__["data"][0]
+        for read, cell in self._scalars:
+            cell[()] = read()
+        outputs: dict[int, np.ndarray[Any, Any]] = {}
+        for at, (number, shape, dtype) in self._results.items():
+            a = outputs[at] = np.empty(shape, dtype)
+            table[number] = a.__array_interface__["data"][0]
+        for g, at in self._grads:
+            a = outputs[at] = g.fresh()
+            table[g.number] = a.__array_interface__["data"][0]
+        self.native.execute(self.memory)
+        del held
+        return self._commit(outputs, leaves)
+
+    def output(self, at: int, outputs: dict[int, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        """An output that may live anywhere, as an array of its own (or of this program's, for what is copied on)."""
+        found = outputs.get(at)
+        if found is None:
+            found = self._owned.get(at)
+        if found is None:
+            found = self.native.read(at, self.memory)
+        return found
+
+    def _commit(self, outputs: dict[int, np.ndarray[Any, Any]], leaves: Sequence[Any]) -> Any:
+        for t, at in self._copies:
+            np.copyto(t._d, self.output(at, outputs))
+        for g, _ in self._grads:
+            g.leaf.grad = g.tensor
+        for node, at in self._graded:
+            node.grad = wrap(np.array(self.output(at, outputs)))
+        for node in self._cleared:
+            node.grad = None
+        for t in self._written:
+            if t._view is not None:
+                t._view.generation += 1
+        self._stamper.stamp()
+        result = [
+            wrap(outputs[x.index] if x.index in outputs else np.array(self.output(x.index, outputs)))
+            if isinstance(x, Output)
+            else x.source.tensor(leaves)
+            if isinstance(x, Same)
+            else x.value
+            for x in self.program.leaves
+        ]
+        return trees.unflatten(self.program.result, result)
+
+
+__all__ = ["BoundProgram", "Fixed"]

@@ -1,0 +1,427 @@
+"""Generated matrix products against float64 NumPy, at every vector level, with guarded memory and split rows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite")
+
+from chainrule.compiler.llvm.builder import Builder, Module
+from chainrule.compiler.llvm.gemm import ProductCode, ProductSpec, emit_product
+from chainrule.compiler.llvm.gemm_plan import Plan, make_plan
+from chainrule.compiler.llvm.target import LEVELS, Target, build, describe
+from chainrule.compiler.llvm.values import Value
+
+Array = np.ndarray[Any, Any]
+NUMPY = {"f32": np.float32, "f64": np.float64}
+
+
+def targets() -> list[str]:
+    """The levels this processor has."""
+    found = []
+    for level in LEVELS:
+        try:
+            describe(level)
+        except ValueError:
+            break
+        found.append(level)
+    return found
+
+
+@pytest.fixture(params=targets())
+def target(request: pytest.FixtureRequest) -> Target:
+    return describe(request.param)
+
+
+@dataclass
+class Compiled:
+    """Products in one module, callable by position."""
+
+    codes: list[ProductCode]
+    functions: list[Any]
+
+    def __call__(self, i: int, a: Array, b: Array, c: Array, *extras: Array, splits: tuple[int, ...] = ()) -> None:
+        """Run product i; ``splits`` are the rows where one call ends and the next begins."""
+        spec_rows, code = self.functions[i][1], self.codes[i]
+        scratch = np.full(code.scratch + 128, 0xA5, np.uint8)
+        place = -scratch.ctypes.data % 64
+        addresses = [x.ctypes.data for x in (a, b, c)] + [scratch.ctypes.data + place]
+        edges = (0, *splits, spec_rows)
+        for low, high in zip(edges, edges[1:], strict=False):
+            self.functions[i][0](*addresses, *(x.ctypes.data for x in extras), low, high)
+        assert (scratch[:place] == 0xA5).all()
+        assert (scratch[place + code.scratch :] == 0xA5).all()
+
+
+def compiled(specs: list[ProductSpec], target: Target, plans: list[Plan | None] | None = None) -> Compiled:
+    module = Module(target)
+    plans = plans or [None] * len(specs)
+    codes = [emit_product(module, f"f{i}", s, p) for i, (s, p) in enumerate(zip(specs, plans, strict=True))]
+    native = build(module.text, target)
+    functions = []
+    for code, spec in zip(codes, specs, strict=True):
+        types = ["ptr"] * (4 + len(spec.extras)) + ["i64", "i64"]
+        functions.append((native.function(code.name, *types), spec.M * spec.batches))
+    return Compiled(codes, functions)
+
+
+def check(c: Array, a: Array, b: Array, K: int, before: Array | float = 0.0) -> None:
+    """|error| <= (K + 4) u |A||B| element by element (u: half the machine epsilon), whatever the order of the sum."""
+    exact = np.float64 if c.dtype == np.float32 else np.longdouble
+    wide_a, wide_b = a.astype(exact), b.astype(exact)
+    reference = wide_a @ wide_b + before
+    bound = (K + 4) * np.finfo(c.dtype).eps / 2 * (np.abs(wide_a) @ np.abs(wide_b) + np.abs(before))
+    excess = np.abs(c - reference) - bound
+    assert not np.isnan(c).any()
+    assert excess.max(initial=-1.0) <= 0, f"error exceeds its bound at {np.unravel_index(excess.argmax(), c.shape)}"
+
+
+def stored(rng: np.random.Generator, rows: int, columns: int, turned: bool, dtype: str) -> tuple[Array, Array]:
+    """What lies in memory, and the matrix it is."""
+    x = rng.standard_normal((columns, rows) if turned else (rows, columns)).astype(NUMPY[dtype])
+    return x, x.T if turned else x
+
+
+SHAPES = [
+    (1, 1, 1), (1, 1, 50), (1, 17, 1), (1, 40, 33), (1, 300, 5), (2, 3, 4), (3, 1, 7), (5, 1, 64), (37, 1, 29), (200, 1, 3),
+    (7, 10, 13), (4, 4, 0), (13, 7, 31), (8, 8, 16), (16, 16, 16), (17, 31, 19), (23, 47, 2), (29, 67, 16), (32, 10, 41),
+    (64, 33, 61), (97, 129, 53), (6, 64, 128), (50, 100, 34), (3, 2, 500), (31, 15, 900), (11, 70, 1201), (128, 1, 1000),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize(("ta", "tb"), list(product((False, True), repeat=2)))
+def test_values_are_within_the_bound_of_rounding(target: Target, dtype: str, ta: bool, tb: bool) -> None:
+    rng = np.random.default_rng(0)
+    specs = [ProductSpec.contiguous(M, N, K, dtype, ta=ta, tb=tb) for M, N, K in SHAPES]
+    run = compiled(specs, target)
+    for i, (M, N, K) in enumerate(SHAPES):
+        (a, A), (b, B) = stored(rng, M, K, ta, dtype), stored(rng, K, N, tb, dtype)
+        c = np.full((M, N), np.nan, NUMPY[dtype])
+        run(i, a, b, c)
+        check(c, A, B, K)
+
+
+def bias_relu(b: Builder, x: Value, row: Value, column: Value, width: int, mask: Value | None, extras: Any) -> Value:
+    """max(x + bias[column], 0), and row * 1000 + column of the first lane into the map of places."""
+    bias = b.load(b.at(extras[0], column, x.kind), x.kind, width, mask=mask)
+    place = b.splat(b.cast(row * 1000 + column, x.kind), width) + b.cast(b.iota("i64", width), x.kind)
+    b.store(place, b.at(b.offset(extras[1], row * 512 * 8), column, x.kind), mask=mask)
+    return b.maximum(x + bias, 0.0)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize(("ta", "tb"), list(product((False, True), repeat=2)))
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_epilogue_sees_each_element_once_at_its_place(
+    target: Target, dtype: str, ta: bool, tb: bool, accumulate: bool
+) -> None:
+    rng = np.random.default_rng(1)
+    shapes = SHAPES[::2] if accumulate else SHAPES[1::2]
+    specs = [
+        ProductSpec.contiguous(
+            M, N, K, dtype, ta=ta, tb=tb, epilogue=bias_relu, extras=((), ()), accumulate=accumulate
+        )
+        for M, N, K in shapes
+    ]
+    run = compiled(specs, target)
+    for i, (M, N, K) in enumerate(shapes):
+        (a, A), (b, B) = stored(rng, M, K, ta, dtype), stored(rng, K, N, tb, dtype)
+        c = rng.standard_normal((M, N)).astype(NUMPY[dtype])
+        before = c.astype(np.float64) if accumulate else 0.0
+        bias = rng.standard_normal(N).astype(NUMPY[dtype])
+        places = np.full((M, 512 * 8 // c.itemsize), -1, NUMPY[dtype])
+        run(i, a, b, c, bias, places)
+        full = A.astype(np.float64) @ B.astype(np.float64) + before + bias
+        size = np.abs(A).astype(np.float64) @ np.abs(B) + np.abs(before) + np.abs(bias)
+        bound = (K + 6) * np.finfo(c.dtype).eps / 2 * size * (1 if dtype == "f32" else 2)
+        assert (np.abs(c - np.maximum(full, 0)) <= bound).all()
+        np.testing.assert_array_equal(places[:, :N], np.arange(M)[:, None] * 1000 + np.arange(N))
+        assert (places[:, N:] == -1).all()
+
+
+def step(b: Builder, x: Value, row: Value, column: Value, width: int, mask: Value | None, extras: Any) -> Value:
+    """Gradient descent with momentum in place: C is the parameter, extras[0] too, extras[1] the momentum."""
+    at = row * 70 + column
+    m = b.at(extras[1], at, x.kind)
+    new = b.fma(b.load(m, x.kind, width, mask=mask), b.const(0.5, x.kind, width), x)
+    b.store(new, m, mask=mask)
+    old = b.load(b.at(extras[0], at, x.kind), x.kind, width, mask=mask)
+    return old - new * 0.25
+
+
+@pytest.mark.parametrize("K", [40, 2000])
+def test_epilogue_updates_what_it_reads(target: Target, K: int) -> None:
+    rng = np.random.default_rng(2)
+    spec = ProductSpec.contiguous(45, 70, K, ta=True, epilogue=step, extras=((), ()))
+    run = compiled([spec], target)
+    (a, A), (b, B) = stored(rng, 45, K, True, "f32"), stored(rng, K, 70, False, "f32")
+    w, m = (rng.standard_normal((45, 70)).astype(np.float32) for _ in range(2))
+    new = m * 0.5 + A.astype(np.float64) @ B
+    expected = w - 0.25 * new
+    run(0, a, b, w, w, m)
+    bound = (K + 8) * np.finfo(np.float32).eps * (np.abs(A) @ np.abs(B) + 10)
+    assert (np.abs(m - new) <= bound).all()
+    assert (np.abs(w - expected) <= bound).all()
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_results_do_not_depend_on_how_rows_are_split(target: Target, accumulate: bool) -> None:
+    rng = np.random.default_rng(3)
+    cases = list(product(SHAPES, (False, True), (False, True)))
+    specs = [ProductSpec.contiguous(*s, ta=ta, tb=tb, accumulate=accumulate) for s, ta, tb in cases]
+    run = compiled(specs, target)
+    for i, ((M, N, K), ta, tb) in enumerate(cases):
+        (a, _), (b, _) = stored(rng, M, K, ta, "f32"), stored(rng, K, N, tb, "f32")
+        first = rng.standard_normal((M, N)).astype(np.float32)
+        whole = first.copy()
+        run(i, a, b, whole)
+        ways = [(M // 2,), (M // 3, M // 2), sorted((min(M, 1), M - min(M, 1))), sorted(rng.integers(0, M + 1, 4))]
+        for splits in ways:
+            c = first.copy()
+            run(i, a, b, c, splits=tuple(int(s) for s in splits))
+            np.testing.assert_array_equal(c, whole, err_msg=f"{cases[i]} split at {splits}")
+
+
+def test_rows_outside_the_range_are_left_alone(target: Target) -> None:
+    rng = np.random.default_rng(4)
+    shapes = [(40, 50, 30), (40, 1, 30), (40, 7, 100)]
+    for ta, tb in product((False, True), repeat=2):
+        run = compiled([ProductSpec.contiguous(*s, ta=ta, tb=tb) for s in shapes], target)
+        for i, (M, N, K) in enumerate(shapes):
+            (a, A), (b, B) = stored(rng, M, K, ta, "f32"), stored(rng, K, N, tb, "f32")
+            c = np.full((M, N), 7.0, np.float32)
+            run.functions[i][0](
+                a.ctypes.data, b.ctypes.data, c.ctypes.data, np.zeros(run.codes[i].scratch, "u1").ctypes.data, 11, 26
+            )
+            assert (c[:11] == 7).all()
+            assert (c[26:] == 7).all()
+            check(c[11:26], A[11:26], B, K)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_any_strides(target: Target, dtype: str) -> None:
+    """Gaps, reversed and repeated operands, and a C that is not contiguous."""
+    rng = np.random.default_rng(5)
+    M, N, K = 19, 21, 33
+    size = np.dtype(NUMPY[dtype]).itemsize
+    pool = rng.standard_normal((200, 200)).astype(NUMPY[dtype])
+    lefts = [pool[:M, :K], pool[: 2 * M : 2, : 3 * K : 3], pool[:K, :M].T, pool[:M, K - 1 :: -1][:, :K],
+             np.broadcast_to(pool[0, :K], (M, K)), np.broadcast_to(pool[:M, :1], (M, K))]  # fmt: skip
+    rights = [pool[:K, :N], pool[: 2 * K : 2, : 4 * N : 4], pool[: 2 * N : 2, :K].T, pool[K - 1 :: -1, :N][:K],
+              np.broadcast_to(pool[3, :N], (K, N)), np.broadcast_to(pool[:K, 5:6], (K, N))]  # fmt: skip
+    outs = [(N, 1), (N + 9, 1), (1, M), (3 * N + 1, 3)]
+    cases = [(a[:m], b[:, :n], o) for a, b, o, (m, n) in product(lefts, rights, outs, [(M, N), (2, N), (M, 1)])]
+    specs = [
+        ProductSpec(*a.shape[:1], b.shape[1], K, dtype, _strides(a), _strides(b), o) for a, b, o in cases
+    ]
+    run = compiled(specs, target)
+    for i, (a, b, o) in enumerate(cases):
+        m, n = a.shape[0], b.shape[1]
+        raw = np.full((m - 1) * o[0] + (n - 1) * o[1] + 1, np.nan, NUMPY[dtype])
+        c = np.lib.stride_tricks.as_strided(raw, (m, n), (o[0] * size, o[1] * size))
+        run(i, a, b, c)
+        check(c, a, b, K)
+        assert np.isnan(raw).sum() == raw.size - m * n
+
+
+def _strides(x: Array) -> tuple[int, int]:
+    return x.strides[0] // x.itemsize, x.strides[1] // x.itemsize
+
+
+def add_row(b: Builder, x: Value, row: Value, column: Value, width: int, mask: Value | None, extras: Any) -> Value:
+    """x + extra[row], an extra vector for each matrix."""
+    return x + b.splat(b.load(b.at(extras[0], row, x.kind), x.kind), width)
+
+
+@pytest.mark.parametrize("epilogue", [None, add_row])
+def test_batches(target: Target, epilogue: Any) -> None:
+    rng = np.random.default_rng(6)
+    shapes = [(3, 5, 7), (9, 1, 20), (1, 33, 20), (6, 16, 8)]
+    # which of the two batch dimensions (4 x 3) each operand has
+    has = list(product([(True, True), (False, True), (True, False), (False, False)], repeat=2))
+    specs, operands = [], []
+    for (M, N, K), (in_a, in_b) in product(shapes, has):
+        a = rng.standard_normal((4 if in_a[0] else 1, 3 if in_a[1] else 1, M, K)).astype(np.float32)
+        b = rng.standard_normal((4 if in_b[0] else 1, 3 if in_b[1] else 1, K, N)).astype(np.float32)
+        wide = [np.broadcast_to(x, (4, 3, *x.shape[2:])) for x in (a, b)]
+        a_batch, b_batch = (tuple(s // 4 for s in x.strides[:2]) for x in wide)
+        extras = ((3 * M * 4, M * 4),) if epilogue else ()
+        specs.append(
+            ProductSpec(
+                M, N, K, "f32", (K, 1), (N, 1), (N, 1), (4, 3), a_batch, b_batch, (3 * M * N, M * N),
+                epilogue=epilogue, extras=extras,
+            )  # fmt: skip
+        )
+        operands.append((a, b))
+    run = compiled(specs, target)
+    for i, (spec, (a, b)) in enumerate(zip(specs, operands, strict=True)):
+        e = rng.standard_normal((4, 3, spec.M)).astype(np.float32) if epilogue else np.zeros((4, 3, spec.M))
+        results = []
+        for splits in ((), (spec.M + 1,), (1, 5 * spec.M, 5 * spec.M + 1)):
+            c = np.full((4, 3, spec.M, spec.N), np.nan, np.float32)
+            run(i, a, b, c, *([e] if epilogue else []), splits=splits)
+            results.append(c)
+        reference = a.astype(np.float64) @ b + e[..., None]
+        np.testing.assert_allclose(results[0], reference, rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(results[0], results[1])
+        np.testing.assert_array_equal(results[0], results[2])
+
+
+def plans_for(spec: ProductSpec, target: Target) -> Iterator[Plan]:
+    """The chosen plan and others that the table of costs might choose on another processor."""
+    plan = make_plan(spec, target)
+    yield plan
+    if plan.family == "outer":
+        yield replace(plan, depth=7)
+        yield replace(plan, pack_a=True)
+        yield replace(plan, pack_a=True, depth=50, chains=4)
+        if plan.pack == "turn":
+            yield replace(plan, pack="any")
+
+
+@pytest.mark.parametrize("epilogue", [None, add_row])
+def test_every_way_of_blocking(target: Target, epilogue: Any) -> None:
+    rng = np.random.default_rng(7)
+    shapes = [(40, 70, 150), (13, 32, 64), (5, 200, 101)]
+    cases = [
+        (spec, plan)
+        for s, ta, tb, accumulate in product(shapes, (False, True), (False, True), (False, True))
+        for spec in [
+            ProductSpec.contiguous(
+                *s, ta=ta, tb=tb, accumulate=accumulate, epilogue=epilogue, extras=((),) if epilogue else ()
+            )
+        ]
+        for plan in plans_for(spec, target)
+    ]
+    run = compiled([s for s, _ in cases], target, [p for _, p in cases])
+    assert len(cases) > 60
+    for i, (spec, plan) in enumerate(cases):
+        (a, A) = stored(rng, spec.M, spec.K, spec.a_strides[0] == 1, "f32")
+        (b, B) = stored(rng, spec.K, spec.N, spec.b_strides[0] == 1, "f32")
+        first = rng.standard_normal((spec.M, spec.N)).astype(np.float32)
+        e = rng.standard_normal(spec.M).astype(np.float32) if epilogue else np.zeros(spec.M, np.float32)
+        c = first.copy()
+        run(i, a, b, c, *([e] if epilogue else []))
+        check(c, A, B, spec.K + 1, (first.astype(np.float64) if spec.accumulate else 0.0) + e[:, None])
+        split = first.copy()
+        run(i, a, b, split, *([e] if epilogue else []), splits=(3, 4, spec.M - 1))
+        np.testing.assert_array_equal(c, split, err_msg=str(plan))
+
+
+def test_zero_steps_of_k_and_empty_results(target: Target) -> None:
+    specs = [
+        ProductSpec.contiguous(3, 20, 0),
+        ProductSpec.contiguous(3, 20, 0, accumulate=True),
+        ProductSpec.contiguous(3, 20, 0, tb=True, epilogue=add_row, extras=((),)),
+        ProductSpec.contiguous(0, 20, 5),
+        ProductSpec.contiguous(3, 0, 5),
+        replace(ProductSpec.contiguous(3, 4, 5), batch=(0,), a_batch=(15,), b_batch=(20,), c_batch=(12,)),
+    ]
+    run = compiled(specs, target)
+    nothing, e = np.zeros(1, np.float32), np.arange(3, dtype=np.float32)
+    for i, expected in enumerate([0.0, 5.0, np.repeat(e[:, None], 20, 1), 5.0, 5.0, 5.0]):
+        c = np.full((3, 20), 5.0, np.float32)
+        run(i, nothing, nothing, c, *([e] if i == 2 else []))
+        np.testing.assert_array_equal(c, np.broadcast_to(np.asarray(expected, np.float32), (3, 20)))
+
+
+def test_special_values_pass(target: Target) -> None:
+    """Zeros do not hide NaN and infinity, and lanes beyond the last column do not leak into others."""
+    M, N, K = 9, 21, 40
+    specs = [ProductSpec.contiguous(M, N, K, ta=ta, tb=tb) for ta, tb in product((False, True), repeat=2)]
+    run = compiled(specs, target)
+    for i, (ta, tb) in enumerate(product((False, True), repeat=2)):
+        A, B = np.zeros((M, K), np.float32), np.zeros((K, N), np.float32)
+        A[2, 3], B[5, 20], B[6, 0] = np.nan, np.inf, -np.inf
+        A[4, 6] = 1
+        c = np.empty((M, N), np.float32)
+        run(i, np.ascontiguousarray(A.T) if ta else A, np.ascontiguousarray(B.T) if tb else B, c)
+        with np.errstate(invalid="ignore"):
+            np.testing.assert_array_equal(c, A @ B)
+
+
+def test_equal_tiles_are_shared() -> None:
+    module = Module(describe(None))
+    emit_product(module, "one", ProductSpec.contiguous(48, 64, 80))
+    before = module.text.count("define internal")
+    emit_product(module, "two", ProductSpec.contiguous(48, 64, 80))
+    assert before > 0
+    assert module.text.count("define internal") == before
+
+
+def test_specification_errors() -> None:
+    with pytest.raises(ValueError, match="dtype 'i32'"):
+        ProductSpec.contiguous(1, 1, 1, "i32")
+    with pytest.raises(ValueError, match="not negative"):
+        ProductSpec.contiguous(-1, 1, 1)
+    with pytest.raises(ValueError, match="a_batch"):
+        ProductSpec.contiguous(1, 1, 1, batch=(2,))
+    with pytest.raises(ValueError, match="extra pointer"):
+        ProductSpec.contiguous(1, 1, 1, extras=((1,),))
+
+
+_GUARDED = '''
+import ctypes, mmap, sys
+import numpy as np
+from itertools import product
+from chainrule.compiler.llvm.builder import Module
+from chainrule.compiler.llvm.gemm import ProductSpec, emit_product
+from chainrule.compiler.llvm.target import build, describe
+
+libc = ctypes.CDLL(None, use_errno=True)
+page = mmap.PAGESIZE
+keep = []
+
+def guarded(x, at_end):
+    """x in memory whose neighbours on one side may not be touched."""
+    inside = -(-max(x.nbytes, 1) // page) * page
+    m = mmap.mmap(-1, inside + 2 * page)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(m))
+    for place in (base, base + page + inside):
+        assert libc.mprotect(ctypes.c_void_p(place), ctypes.c_size_t(page), 0) == 0
+    start = page + (inside - x.nbytes if at_end else 0)
+    y = np.frombuffer(m, x.dtype, x.size, start).reshape(x.shape)
+    y[...] = x
+    keep.append((m, y))
+    return y
+
+target = describe(sys.argv[1])
+rng = np.random.default_rng(0)
+shapes = [(1, 1, 1), (1, 19, 37), (37, 1, 19), (5, 10, 3), (13, 7, 31), (16, 16, 16), (33, 47, 65), (30, 100, 70)]
+cases = [(s, ta, tb, d) for s in shapes for ta, tb in product((0, 1), repeat=2) for d in ("f32", "f64")]
+module = Module(target)
+codes = [emit_product(module, f"f{i}", ProductSpec.contiguous(*s, d, ta=ta, tb=tb)) for i, (s, ta, tb, d) in enumerate(cases)]
+native = build(module.text, target)
+for i, ((M, N, K), ta, tb, d) in enumerate(cases):
+    dtype = {"f32": "f4", "f64": "f8"}[d]
+    A, B = rng.standard_normal((M, K)).astype(dtype), rng.standard_normal((K, N)).astype(dtype)
+    f = native.function(f"f{i}", *["ptr"] * 4, "i64", "i64")
+    for at_end in (False, True):
+        a = guarded(np.ascontiguousarray(A.T) if ta else A, at_end)
+        b = guarded(np.ascontiguousarray(B.T) if tb else B, at_end)
+        c = guarded(np.zeros((M, N), dtype), at_end)
+        s = guarded(np.zeros(-(-codes[i].scratch // 64) * 64, "u1"), at_end)
+        f(a.ctypes.data, b.ctypes.data, c.ctypes.data, s.ctypes.data, 0, M)
+        assert np.allclose(c, A @ B, rtol=1e-4, atol=1e-4), cases[i]
+        keep.clear()
+        del a, b, c, s
+print("done", len(cases))
+'''
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="mprotect is a POSIX call")
+@pytest.mark.parametrize("level", targets())
+def test_nothing_beyond_the_operands_is_touched(level: str) -> None:
+    """Each array lies against pages without access, at its start or its end; a stray access kills the process."""
+    done = subprocess.run([sys.executable, "-c", _GUARDED, level], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.startswith("done")
