@@ -1,6 +1,6 @@
 """Made-up programs of views, in-place writes and arithmetic, run with PyTorch and with chainrule.
 
-Where PyTorch gives gradients, ours are the same. Where it refuses because a saved value was overwritten, we refuse too or
+Where PyTorch gives gradients, ours are the same. Where it refuses because a saved value was overwritten, we refuse or
 give a gradient that agrees with finite differences.
 """
 
@@ -95,5 +95,5 @@ def test_same_values_and_gradients(block):
             direction = np.random.default_rng(seed).standard_normal((3, 4))
             np.testing.assert_allclose((our_gradient * direction).sum(), slope(seed, direction), rtol=1e-4, atol=1e-4)
             more += 1
-    assert gradients > SEEDS // 8 // 4
+    assert gradients >= 5
     assert more

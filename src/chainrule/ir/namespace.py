@@ -58,6 +58,10 @@ class Namespace:
 class NumPyNamespace(Namespace):
     """Raw arrays. Primitives are the kernels of the registry."""
 
+    def swap_last(self, x: Any) -> Any:
+        """The transpose of the last two axes."""
+        return x.swapaxes(-2, -1)
+
     def full(self, shape: Shape, value: Any, dtype: Any) -> np.ndarray[Any, Any]:
         """A constant array."""
         return np.full(shape, value, dtype) if value else np.zeros(shape, dtype)

@@ -260,8 +260,20 @@ polygamma = elementwise(
 )  # fmt: skip
 
 # ---- activations that are one op because composing them costs several
+_zeros: dict[str, Any] = {}
+
+
+def _relu(x: Any) -> Any:
+    """Beside an array of the same dtype NumPy need not work out what a Python number means."""
+    kind = x.dtype.char
+    zero = _zeros.get(kind)
+    if zero is None:
+        zero = _zeros[kind] = np.zeros((), x.dtype)
+    return np.maximum(x, zero)
+
+
 relu = elementwise(
-    "relu", lambda x: np.maximum(x, 0), lambda m, g, y, x: m.where(y <= 0, m.zeros_like(g), g),
+    "relu", _relu, lambda m, g, y, x: m.where(y <= 0, m.zeros_like(g), g),
     doc="max(x, 0); subgradient 0 at 0", samples=unary(_nonzero), special=[((math.nan,), math.nan), ((-0.5,), 0.0)],
 )  # fmt: skip
 

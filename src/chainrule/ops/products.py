@@ -26,6 +26,13 @@ def mismatch(what: str, left: Any, right: Any, inner: tuple[int, int]) -> ShapeE
     )
 
 
+def _matmul(x: Any, y: Any) -> Any:
+    """For matrices the method ``dot``, the same product: ``np.matmul`` takes half a microsecond more to start."""
+    if x.ndim == 2 == y.ndim and x.shape[1] == y.shape[0]:
+        return x.dot(y)
+    return np.matmul(x, y)
+
+
 def _infer_matmul(a: Aval, b: Aval) -> Aval:
     if a.shape[-1] != b.shape[-2]:
         raise mismatch("matmul", a.shape, b.shape, (a.shape[-1], b.shape[-2]))
@@ -55,7 +62,7 @@ def _right(m: Any, g: Any, avals: Any, x: Any, y: Any) -> Any:
 
 
 matmul = multilinear(
-    "matmul", np.matmul, _left, _right,
+    "matmul", _matmul, _left, _right,
     infer=_infer_matmul, batch=_batch_matmul, doc="matrix product of the last two axes, the leading ones broadcast",
     samples=(
         sample(real(3, 4), real(4, 2)), sample(real(2, 3, 4), real(2, 4, 2)), sample(real(2, 3, 4), real(4, 2)),
@@ -78,7 +85,7 @@ class Linear(General):
     @staticmethod
     def kernel(x: Any, w: Any, b: Any) -> Any:
         """One product, then the bias in place."""
-        y = np.matmul(x, w.T)
+        y = _matmul(x, w.T)
         y += b
         return y
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,12 @@ class LogSoftmax(_AlongAxis):
         return ts[0] - m.sum(m.exp(y) * ts[0], (params["axis"],), True)
 
 
+@lru_cache(maxsize=64)
+def _row_starts(n: int, k: int) -> Any:
+    """Where each of n rows of k elements starts."""
+    return np.arange(0, n * k, k)
+
+
 class SoftmaxNLL(General):
     """Per row, ``-log softmax(x)[target]`` for x (n, k) and integer targets (n,); with ``mean`` the mean over rows.
 
@@ -111,17 +118,18 @@ class SoftmaxNLL(General):
 
     @staticmethod
     def kernel(x: Any, target: Any, mean: bool) -> Any:
-        """Losses, and the softmax as residual."""
+        """Losses, and as residual the softmax with the places of the targets in it, counted row by row."""
         n, k = x.shape
         check_bounds(target, k, "cross-entropy", negative=False)
-        z = x - np.maximum.reduce(x, 1, keepdims=True)
-        picked = z[np.arange(n), target]
+        z = np.subtract(x, np.maximum.reduce(x, 1, keepdims=True), order="C")
+        places = target + _row_starts(n, k)
+        picked = z.reshape(-1).take(places)
         np.exp(z, out=z)
         total = np.add.reduce(z, 1, keepdims=True)
         z /= total
         losses = np.log(total[:, 0])
         losses -= picked
-        return (np.add.reduce(losses) / (n or math.nan) if mean else losses), z
+        return (np.add.reduce(losses) / (n or math.nan) if mean else losses), (z, places)
 
     def infer(self, *avals: Aval, **params: Any) -> Aval:
         """(n,), or a scalar."""
@@ -143,8 +151,9 @@ class SoftmaxNLL(General):
         if params["mean"]:
             g = g / (n or math.nan)
         if r is not None:
-            d = r * (g if params["mean"] else g[:, None])
-            d[np.arange(n), target] -= g
+            z, places = r
+            d = z * (g if params["mean"] else g[:, None])
+            d.reshape(-1)[places] -= g  # a view: the softmax, and so d, lies in memory row by row
             return d, None
         column = g if params["mean"] else m.reshape(g, (n, 1))
         return m.softmax(x, 1) * column - m.cast(m.one_hot(target, k), x.dtype) * column, None

@@ -80,7 +80,7 @@ def _seed(y: Tensor, g: Any) -> Tensor:
                 )
             )
         if get_state().interpreter is None:
-            return wrap(np.ones(y._d.shape, y._d.dtype))
+            return wrap(np.ones(y._d.shape, y._d.dtype) if y._d.shape else np.array(1, y._d.dtype))
         out: Tensor = TENSORS.full(tuple(y._d.shape), 1, y._d.dtype)
         return out
     if not isinstance(g, Tensor):
@@ -122,7 +122,7 @@ def run(
                 )
             )
         cotangents.append(_seed(y, seed))
-    if create or interpreter is not None or any(isinstance(g._d, Tracer) for g in cotangents):
+    if create or interpreter is not None or Tracer in [type(g._d) for g in cotangents]:
         given = tuple(g if create else _cut(g) for g in cotangents)
         start, seed = _start(outputs, given)
         token = set_state(make_state(interpreter, create))
@@ -131,7 +131,7 @@ def run(
         finally:
             reset_state(token)
         return
-    start, seed = _start(outputs, tuple(np.asarray(g._d).view() for g in cotangents))
+    start, seed = _start(outputs, tuple([np.asarray(g._d).view() for g in cotangents]))
     with np.errstate(all="ignore"):
         backward_raw(start, seed, retain, _accumulate_raw if accumulate else None, want)
     for key, value in (want or {}).items():

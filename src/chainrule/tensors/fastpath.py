@@ -29,16 +29,20 @@ from chainrule.tensors.views import Lens, Root, attach
 __all__ = ["TENSORS", "VIEWS", "binary", "plain"]
 
 _new = object.__new__
+_aval: Any = tuple.__new__  # makes an Aval without the Python function that a NamedTuple's constructor is
 _NONE: dict[str, Any] = {}
 _NOTHING = (None,)
 
 
-def binary(op: Op, slow: Callable[..., Tensor], rank: int | None = None) -> Callable[[Any, Any], Tensor]:
+def binary(
+    op: Op, slow: Callable[..., Tensor], rank: int | None = None, kernel: Callable[[Any, Any], Any] | None = None
+) -> Callable[[Any, Any], Tensor]:
     """The fast path of an op with two inputs.
 
-    ``rank`` None: elementwise, the second may be a Python number; else both must have that many dimensions.
+    ``rank`` None: elementwise, the second may be a Python number; else both must have that many dimensions, and
+    ``kernel`` may be a quicker form of the op's own for that case.
     """
-    kernel = op.kernel
+    kernel = kernel or op.kernel
     flows = (op.flows(0), op.flows(1))
     (both, both_y), (left, left_y), (right, right_y) = (
         saved_for(op, (a and flows[0], b and flows[1])) for a, b in ((True, True), (True, False), (False, True))
@@ -61,7 +65,7 @@ def binary(op: Op, slow: Callable[..., Tensor], rank: int | None = None) -> Call
             v = b._view
             if x.dtype is not y.dtype or (v is not None and v.stale) or (promotes and x.dtype.kind != "f"):
                 return slow(a, b)
-            if rank is not None and (x.ndim != rank or y.ndim != rank):
+            if rank is not None and (len(x.shape) != rank or len(y.shape) != rank):
                 return slow(a, b)
             q = b._node
         elif type(b) in number_types and x.dtype.kind == "f":
@@ -156,14 +160,26 @@ def unary(op: Elementwise, slow: Callable[..., Tensor]) -> Callable[[Any], Tenso
 
 
 def single(op: Op) -> Callable[..., Tensor]:
-    """The fast path of an op with one input and static parameters: shapes, axes, reductions, softmax."""
-    kernel, names = op.kernel, op.params
-    ((keep,), keep_out) = saved_for(op, (True,))
-    differentiable, linear = op.flows(0), isinstance(op, Multilinear)
+    """An op with one input and static parameters, by position or name, on its fast path."""
+    direct, names = SINGLE[op.name], op.params
 
     def fast(a: Tensor, *args: Any, **params: Any) -> Tensor:
         if args:
             params.update(zip(names, args, strict=False))
+        return direct(a, params)
+
+    fast.__name__ = fast.__qualname__ = op.name
+    fast.__doc__ = op.doc
+    return fast
+
+
+def parametric(op: Op) -> Callable[[Tensor, dict[str, Any]], Tensor]:
+    """The fast path of an op with one input, called as ``f(x, params)``: shapes, axes, reductions, softmax."""
+    kernel = op.kernel
+    ((keep,), keep_out) = saved_for(op, (True,))
+    differentiable, linear = op.flows(0), isinstance(op, Multilinear)
+
+    def fast(a: Tensor, params: dict[str, Any]) -> Tensor:
         interpreter, grad = get_state()
         v = a._view
         x = a._d
@@ -183,14 +199,12 @@ def single(op: Op) -> Callable[..., Tensor]:
             n.xs = (x if keep else None,)
             n.y = z if keep_out else None
             n.r = None
-            n.avals = (Aval(x.shape, x.dtype),) if linear else None
+            n.avals = (_aval(Aval, (x.shape, x.dtype)),) if linear else None
             n.place = user_place(_getframe(1))
         else:
             o._node = None
         return o
 
-    fast.__name__ = fast.__qualname__ = op.name
-    fast.__doc__ = op.doc
     return fast
 
 
@@ -199,7 +213,7 @@ def several(op: Op) -> Callable[..., Tensor]:
     kernel, names, arity, residual = op.kernel, op.params, op.arity, op.residual
     assert arity is not None
     flows = tuple([op.flows(i) for i in range(arity)])
-    linear = isinstance(op, Multilinear)
+    linear, all_flow = isinstance(op, Multilinear), all(flows)
     plans: dict[tuple[bool, ...], tuple[tuple[bool, ...], bool]] = {}
 
     def fast(*args: Any, **params: Any) -> Tensor:
@@ -210,15 +224,15 @@ def several(op: Op) -> Callable[..., Tensor]:
         if interpreter is not None:
             return apply(op, args, params)  # type: ignore[no-any-return]
         recorded = False
+        ds = []
         for a in args:
             v = a._view
-            if v is not None and v.stale:
+            d = a._d
+            if (v is not None and v.stale) or type(d) is Tracer:
                 return apply(op, args, params)  # type: ignore[no-any-return]
             if a._node is not None:
                 recorded = grad
-        ds = [a._d for a in args]
-        if Tracer in map(type, ds):
-            return apply(op, args, params)  # type: ignore[no-any-return]
+            ds.append(d)
         r = None
         if residual:
             z, r = kernel(*ds, **params)
@@ -228,7 +242,9 @@ def several(op: Op) -> Callable[..., Tensor]:
         o._d = z
         o._view = o._node = None
         if recorded and z.dtype.kind == "f":
-            edges = tuple([a._node if f else None for a, f in zip(args, flows, strict=True)])
+            edges = tuple([a._node for a in args])
+            if not all_flow:
+                edges = tuple([e if f else None for e, f in zip(edges, flows, strict=True)])
             needed = tuple([e is not None for e in edges])
             plan = plans.get(needed)
             if plan is None:
@@ -240,7 +256,7 @@ def several(op: Op) -> Callable[..., Tensor]:
                 n.params = params
                 n.clock = CLOCK.now
                 n.edges = edges
-                n.xs = tuple([d if k else None for d, k in zip(ds, keep, strict=True)])
+                n.xs = tuple([d if k else None for d, k in zip(ds, keep, strict=True)]) if False in keep else tuple(ds)
                 n.y = z if keep_out else None
                 n.r = r
                 n.avals = tuple([Aval(d.shape, d.dtype) for d in ds]) if linear else None
@@ -290,7 +306,7 @@ def view(op: Op) -> Callable[[Tensor, dict[str, Any]], Tensor]:
             n.edges = (a._node,)
             n.xs = _NOTHING
             n.y = n.r = None
-            n.avals = (Aval(x.shape, x.dtype),)
+            n.avals = (_aval(Aval, (x.shape, x.dtype)),)
             n.place = user_place(_getframe(1))
         else:
             o._node = None
@@ -309,6 +325,11 @@ def plain(cls: type) -> type:
     return cls
 
 
+#: the ops with one input and static parameters, called as ``f(x, params)``: a function that has checked its arguments
+#: saves the half microsecond of packing and unpacking them
+SINGLE: dict[str, Callable[[Tensor, dict[str, Any]], Tensor]] = {}
+
+
 def _install() -> None:
     for op in REGISTRY.values():
         slow = getattr(TENSORS, op.name)
@@ -317,6 +338,7 @@ def _install() -> None:
         elif isinstance(op, Elementwise) and op.arity == 2:
             setattr(TENSORS, op.name, binary(op, slow))
         elif op.arity == 1 and op.outputs == 1 and not isinstance(op, Elementwise):
+            SINGLE[op.name] = parametric(op)
             setattr(TENSORS, op.name, single(op))
         elif op.arity and op.outputs == 1 and not isinstance(op, Elementwise):
             setattr(TENSORS, op.name, several(op))

@@ -24,6 +24,7 @@ from chainrule.tensors.namespace import as_operand, broadcast, cast
 from chainrule.tensors.tensor import Tensor
 
 _INT64 = np.dtype(np.int64)
+_getitem_view = VIEWS["getitem"]
 
 
 def _is_basic(item: Any) -> bool:
@@ -135,11 +136,13 @@ def getitem(self: Tensor, index: Any) -> Tensor:
     Raises:
         IndexError: for an index out of range, or too many of them.
     """
-    plain = (index,) if type(index) is int else basic(index)
+    whole = type(index) is int
+    plain = (index,) if whole else basic(index)
     if plain is not None:
         try:
-            _check_steps(plain)
-            return VIEWS["getitem"](self, {"index": plain})
+            if not whole:
+                _check_steps(plain)
+            return _getitem_view(self, {"index": plain})
         except IndexError:
             _check_integers(plain, tuple(self._d.shape))
             raise

@@ -199,9 +199,8 @@ def test_rows_outside_the_range_are_left_alone(target: Target) -> None:
         for i, (M, N, K) in enumerate(shapes):
             (a, A), (b, B) = stored(rng, M, K, ta, "f32"), stored(rng, K, N, tb, "f32")
             c = np.full((M, N), 7.0, np.float32)
-            run.functions[i][0](
-                a.ctypes.data, b.ctypes.data, c.ctypes.data, np.zeros(run.codes[i].scratch, "u1").ctypes.data, 11, 26
-            )
+            scratch = np.zeros(run.codes[i].scratch, np.uint8)
+            run.functions[i][0](*(x.ctypes.data for x in (a, b, c, scratch)), 11, 26)
             assert (c[:11] == 7).all()
             assert (c[26:] == 7).all()
             check(c[11:26], A[11:26], B, K)

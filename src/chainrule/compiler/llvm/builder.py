@@ -26,7 +26,7 @@ from chainrule.compiler.llvm.arithmetic import Arithmetic
 from chainrule.compiler.llvm.lanes import Lanes
 from chainrule.compiler.llvm.memory import Memory
 from chainrule.compiler.llvm.target import Target
-from chainrule.compiler.llvm.values import BYTES, LLVM, Value, ir_type, kind_of, literal, suffix
+from chainrule.compiler.llvm.values import LLVM, Value, ir_type, kind_of, literal, suffix
 
 _FLUSH_X86 = 0x8040  # flush results, take operands as zero
 _FLUSH_ARM = 1 << 24
@@ -387,8 +387,3 @@ class Builder(Arithmetic, Lanes, Memory):
                 raise ValueError(f"function {self.name!r} returns {self._returns}: end its body with ret(value)")
             self.ret()
         self.module._functions.append("\n".join((self._head, "entry:", *self._stack, *self._lines, "}")))
-
-
-def itemsize(kind: str) -> int:
-    """Bytes of one element in memory."""
-    return BYTES[kind]

@@ -1,9 +1,10 @@
 """Object code kept in memory and on disk, so that a second process starts without generating code.
 
-The key is a hash of the IR text, the package's version, the processor's features and LLVM's version. On disk there is one
-file per entry in a directory that only its owner may enter: ``CHAINRULE_CACHE_DIR``, or ``chainrule/native`` in the user's
-cache folder. A file that is truncated, tampered with or from elsewhere fails its check and is rebuilt. The cache never
-raises: where the directory cannot be used, code is generated anew. ``CHAINRULE_CACHE=0`` turns the disk off.
+The key is a hash of the IR text, the package's version, the processor's features and LLVM's version. On disk there is
+one file per entry in a directory that only its owner may enter: ``native`` in ``CHAINRULE_CACHE_DIR``, or
+``chainrule/native`` in the user's cache folder. The rights of the directory keep others out; the checksum in each file
+finds what was truncated, altered or renamed, and it is rebuilt. The cache never raises: where the directory cannot be
+used, code is generated anew. ``CHAINRULE_CACHE=0`` turns the disk off.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def directory() -> Path | None:
         return None
     chosen = os.environ.get("CHAINRULE_CACHE_DIR")
     if chosen:
-        path = Path(chosen)
+        path = Path(chosen) / "native"
     else:
         base = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
         try:

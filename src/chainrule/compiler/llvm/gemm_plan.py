@@ -110,13 +110,14 @@ class Costs:
     Attributes:
         tiles: most rows of an outer tile for each width in vectors, so that the accumulators stay in registers.
         dots: (rows, columns) of dot tiles.
-        multiply, load, latency: of a multiply-add of vectors; of a vector load or broadcast; of a chain's step.
+        multiply, load, latency: of a multiply-add of vectors; of a vector load or broadcast (an eighth of which does not
+            hide behind the arithmetic); of a chain's step.
         call, store: of entering a tile; of finishing one vector of it.
         reduce: of adding up the lanes of one vector of partial sums.
         pack, turn: of copying one vector of B into a panel; the same with transposition.
         near, far: bytes of B that stay close while all rows pass (half of a level-2 cache; more is packed by chunks);
             bytes of B up to which rows are used where they are.
-        depth: most steps of k in a block.
+        depth: steps of k in a block, where there are more than two blocks of them.
     """
 
     tiles: dict[int, int]
@@ -130,7 +131,7 @@ class Costs:
     pack: float
     turn: float
     near: int = 512 << 10
-    far: int = 256 << 10
+    far: int = 1 << 20
     depth: int = 400
 
 
@@ -255,14 +256,19 @@ def make_plan(spec: ProductSpec, target: Target) -> Plan:
     return min(plans, key=lambda p: p.cost)
 
 
+def _step(costs: Costs, sums: int, loads: int) -> float:
+    """Cycles of one step of k of a tile with ``sums`` accumulators."""
+    return max(sums * costs.multiply, loads * costs.load, costs.latency) + loads * costs.load / 8
+
+
 def _outer(spec: ProductSpec, target: Target, costs: Costs, width: int, most: int) -> Plan:
     M, N, K, size = spec.M, spec.N, spec.K, BYTES[spec.dtype]
-    masked = target.has_avx512f
+    masked, long = target.has_avx512f, K > 2 * costs.depth
     rows = even(M, costs.tiles[most])
     pack = None
     if spec.b_strides[1] != 1 and N > 1:
         pack = "turn" if spec.b_strides[0] == 1 and width <= K else "any"
-    elif (N % width and not masked and M > 2 and N > 1) or (M >= 4 * rows and K * N * size > costs.far):
+    elif (N % width and not masked and M > 2 and N > 1) or (M >= 4 * rows and (K * N * size > costs.far or long)):
         pack = "rows"
     runs = _runs(N, width, most, pack is not None, masked)
     tiles = -(-M // rows)
@@ -270,10 +276,9 @@ def _outer(spec: ProductSpec, target: Target, costs: Costs, width: int, most: in
     cost = 0.0
     for run in runs:
         p = len(run.pieces)
-        once = max(rows * p * costs.multiply, (rows + p) * costs.load, costs.latency)
+        once = _step(costs, rows * p, rows + p)
         cost += run.count * (tiles * (K * once + costs.call + rows * p * costs.store) + K * run.stride / width * step)
-    blocked = K > 2 * costs.depth if pack is None else K > costs.depth * 2
-    depth = even(K, costs.depth) if blocked else K
+    depth = even(K, costs.depth) if long else K
     few = rows * min(len(r.pieces) for r in runs) * costs.multiply < costs.latency
     return Plan(
         "outer", rows, M % rows != 0 and rows > 1, runs, pack, pack_a=False, depth=max(1, depth),
@@ -295,7 +300,7 @@ def _dot(spec: ProductSpec, costs: Costs, width: int, most_rows: int, columns: i
     tiles, steps, cost = -(-M // rows), -(-K // width), 0.0
     for run in runs:
         sums = rows * run.columns
-        once = max(sums * costs.multiply, (rows + run.columns) * costs.load, costs.latency)
+        once = _step(costs, sums, rows + run.columns)
         cost += run.count * tiles * (steps * once + costs.call + sums * costs.reduce)
     pack = "any" if spec.b_strides[0] != 1 else None
     cost += 2.0 * K if pack else 0.0

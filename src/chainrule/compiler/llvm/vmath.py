@@ -2,8 +2,10 @@
 
 ``W`` is the number of lanes (1: scalars), ``dtype`` the NumPy dtype (or kind) of the operands that are not masks.
 Values are those of the ops' NumPy kernels, special values included. Transcendental functions lie within 2 units in the
-last place of the exact value. Float16 is computed in float32 and rounded. Ops for which eager mode refuses some operands (an
-integer divided by zero, an integer to a negative power) need ``b.report`` to be set, else they are not lowered.
+last place of the exact value, except that ``sigmoid`` gives 0 where the value is too small to be a normal number, and
+``logaddexp`` in float64 has the error of its larger term. Float16 is computed in float32 and rounded. Ops for which
+eager mode refuses some operands (an integer divided by zero, an integer to a negative power) need ``b.report`` to be
+set, else they are not lowered.
 """
 
 from __future__ import annotations
@@ -28,15 +30,6 @@ DIVISION, POWER = "integer division by zero", "negative integer power"
 
 class NotLoweredError(NotImplementedError):
     """An op has no native code for this dtype or on this processor; it runs as its NumPy kernel."""
-
-
-def emit(b: Builder, name: str, width: int, dtype: Any, *args: Value) -> Value:
-    """The value of an op; raises :class:`NotLoweredError` where there is no native code."""
-    try:
-        emitter = EMITTERS[name]
-    except KeyError:
-        raise NotLoweredError(f"op {name!r} has no native code") from None
-    return emitter(b, width, dtype, *args)
 
 
 def lowers(name: str, dtype: Any, *, has_report: bool = True, has_f16: bool = True) -> bool:

@@ -50,6 +50,9 @@ class Linear(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input: ct.Tensor) -> ct.Tensor:
+        own = self._parameters
+        if "weight" in own and "bias" in own:  # looked up here, which is quicker than __getattr__
+            return ct.linear(input, own["weight"], own["bias"])
         return ct.linear(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:

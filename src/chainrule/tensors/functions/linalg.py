@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from chainrule.core.errors import ShapeError, explain
 from chainrule.core.shapes import normalize_axis
 from chainrule.ir.op import REGISTRY
@@ -59,7 +61,7 @@ def _matmul(input: Any, other: Any) -> Tensor:
     return T.reshape(z, (*shape[:-2], *((shape[-2],) if len(a) > 1 else ()), *((shape[-1],) if len(b) > 1 else ())))  # type: ignore[no-any-return]
 
 
-matmul = binary(REGISTRY["matmul"], _matmul, rank=2)
+matmul = binary(REGISTRY["matmul"], _matmul, rank=2, kernel=np.ndarray.dot)
 
 
 def _ranks(name: str, expected: tuple[int, ...], *tensors: Tensor) -> None:

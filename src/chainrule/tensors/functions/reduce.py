@@ -12,6 +12,7 @@ from chainrule.core.errors import DTypeError, explain
 from chainrule.core.shapes import normalize_axes, normalize_axis, size_of
 from chainrule.ir.state import no_grad
 from chainrule.tensors.apply import constant
+from chainrule.tensors.fastpath import SINGLE
 from chainrule.tensors.fastpath import TENSORS as T
 from chainrule.tensors.namespace import cast
 from chainrule.tensors.tensor import Tensor
@@ -24,8 +25,13 @@ class values_indices(NamedTuple):
     indices: Any
 
 
+_sum, _mean, _softmax, _log_softmax = SINGLE["sum"], SINGLE["mean"], SINGLE["softmax"], SINGLE["log_softmax"]
+_ALL_AXES = tuple([tuple(range(rank)) for rank in range(65)])
+
+
 def _axes(x: Tensor, dim: Any) -> tuple[int, ...]:
-    return normalize_axes(dim, len(x._d.shape))
+    rank = len(x._d.shape)
+    return _ALL_AXES[rank] if dim is None else normalize_axes(dim, rank)
 
 
 def _summed(x: Tensor, dtype: Any) -> Tensor:
@@ -47,8 +53,8 @@ def need_floating(x: Tensor, name: str, dtype: Any = None) -> Tensor:
 
 def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, axis: Any = None) -> Tensor:
     """The sum over ``dim`` (all dimensions if None); integers give int64."""
-    x = _summed(input, dtype)
-    return T.sum(x, axes=_axes(x, dim if axis is None else axis), keepdims=keepdim)  # type: ignore[no-any-return]
+    x = input if dtype is None and input._d.dtype.kind == "f" else _summed(input, dtype)
+    return _sum(x, {"axes": _axes(x, dim if axis is None else axis), "keepdims": keepdim})
 
 
 def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, axis: Any = None) -> Tensor:
@@ -58,7 +64,7 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
         RuntimeError: for an integer tensor.
     """
     x = need_floating(input, "mean", dtype)
-    return T.mean(x, axes=_axes(x, dim if axis is None else axis), keepdims=keepdim)  # type: ignore[no-any-return]
+    return _mean(x, {"axes": _axes(x, dim if axis is None else axis), "keepdims": keepdim})
 
 
 def var(
@@ -261,7 +267,7 @@ def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     x = need_floating(input, "softmax", dtype)
     if not x._d.shape:
         return T.reshape(T.softmax(T.reshape(x, (1,)), axis=0), ())  # type: ignore[no-any-return]
-    return T.softmax(x, axis=normalize_axis(dim, len(x._d.shape)))  # type: ignore[no-any-return]
+    return _softmax(x, {"axis": normalize_axis(dim, len(x._d.shape))})
 
 
 def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
@@ -269,7 +275,7 @@ def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     x = need_floating(input, "log_softmax", dtype)
     if not x._d.shape:
         return T.reshape(T.log_softmax(T.reshape(x, (1,)), axis=0), ())  # type: ignore[no-any-return]
-    return T.log_softmax(x, axis=normalize_axis(dim, len(x._d.shape)))  # type: ignore[no-any-return]
+    return _log_softmax(x, {"axis": normalize_axis(dim, len(x._d.shape))})
 
 
 def norm(input: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False) -> Tensor:

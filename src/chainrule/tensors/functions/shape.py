@@ -19,6 +19,10 @@ from chainrule.tensors.tensor import Tensor
 from chainrule.tensors.views import shares_memory
 
 
+_alias, _permute, _reshape = VIEWS["alias"], VIEWS["permute"], VIEWS["reshape"]
+_BACKWARDS = tuple([tuple(range(rank))[::-1] for rank in range(65)])
+
+
 def detach(input: Tensor) -> Tensor:
     """The same values and memory without history."""
     return VIEWS["detach"](input, {})
@@ -26,9 +30,17 @@ def detach(input: Tensor) -> Tensor:
 
 def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The same elements in row-major order under another shape (one size may be -1); a view if memory allows."""
-    old = tuple(input._d.shape)
-    new = infer_reshape(flatten_sizes(shape), size_of(old), old)
-    return VIEWS["alias"](input, {}) if new == old else VIEWS["reshape"](input, {"shape": new})
+    d = input._d
+    old = d.shape
+    new = None
+    if type(d) is np.ndarray and d.flags.c_contiguous:  # NumPy checks sizes sooner than we do
+        try:
+            new = d.reshape(shape).shape
+        except (ValueError, TypeError):  # told apart below
+            new = None
+    if new != shape:  # a size of -1, sizes in a tuple, or a mistake
+        new = infer_reshape(flatten_sizes(shape), size_of(old), tuple(old))
+    return _alias(input, {}) if new == old else _reshape(input, {"shape": new})
 
 
 def view(input: Tensor, *shape: Any) -> Tensor:
@@ -110,7 +122,7 @@ def t(input: Tensor) -> Tensor:
 
 def numpy_transpose(input: Tensor) -> Tensor:
     """All dimensions in reverse order (``x.T``)."""
-    return VIEWS["permute"](input, {"perm": tuple(range(len(input._d.shape)))[::-1]})
+    return _permute(input, {"perm": _BACKWARDS[len(input._d.shape)]})
 
 
 def matrix_transpose(input: Tensor) -> Tensor:
