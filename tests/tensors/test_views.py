@@ -221,3 +221,15 @@ def test_inside_transforms_writes_are_functional():
     batch = cr.stack([x, x * 2])
     np.testing.assert_allclose(cr.func.vmap(f)(batch).numpy(), [f(x).item(), f(x * 2).item()])
     assert x.tolist() == before
+
+
+def test_a_traced_tensor_overwritten_by_a_constant_stays_inside():
+    def f(x):
+        y = x * 1
+        y.zero_()
+        y[0].copy_(x[1])
+        return (y * y).sum()
+
+    x = cr.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert cr.func.jvp(f, (x,), (cr.ones(2, 2),))[1].item() == 14
+    assert cr.func.vmap(f)(cr.stack([x, 2 * x])).tolist() == [25, 100]

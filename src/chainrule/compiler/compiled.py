@@ -3,50 +3,148 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 from chainrule.compiler.function import Captured
 from chainrule.compiler.guards import Watch, observe
+from chainrule.compiler.llvm.target import BackendUnavailableError, available
+from chainrule.compiler.native import NativeProgram
 from chainrule.compiler.program import Program
+from chainrule.compiler.runtime import BoundProgram
 from chainrule.core import trees
+from chainrule.core.errors import TracerError
 from chainrule.ir.state import get_state
+from chainrule.tensors.tensor import Tensor
+
+_SWITCH = "CHAINRULE_COMPILE"
+_told: set[str] = set()
+
+
+def enabled() -> bool:
+    """Whether functions are compiled: not where ``CHAINRULE_COMPILE=0`` is set."""
+    return os.environ.get(_SWITCH, "1").lower() not in ("0", "false", "off")
+
+
+def _tell_once(what: str) -> None:
+    if what not in _told:
+        _told.add(what)
+        warnings.warn(what, UserWarning, stacklevel=4)
+
+
+def _signature(v: Any) -> Any:
+    """What an argument must be like for a program to be used without looking closer."""
+    if isinstance(v, Tensor):
+        return v._d.shape, v._d.dtype, v._node is not None
+    return v
+
+
+def _fits(v: Any, signature: Any) -> bool:
+    if isinstance(v, Tensor):
+        d = v._d
+        return (
+            type(signature) is tuple
+            and d.shape == signature[0]
+            and d.dtype is signature[1]
+            and (v._node is not None) is signature[2]
+            and (v._view is None or not v._view.stale)
+        )
+    return v is signature
+
+
+class _Recent:
+    """The last call's program with all that has to be unchanged for the next call to use it at once."""
+
+    __slots__ = ("bound", "grad", "signatures", "structure", "watch")
+
+    def __init__(self, structure: trees.Structure, leaves: list[Any], watch: Watch, bound: BoundProgram) -> None:
+        self.structure, self.bound, self.watch = structure, bound, watch
+        self.signatures = [_signature(v) for v in leaves]
+        self.grad = get_state().grad
+
+    def fits(self, leaves: list[Any], structure: trees.Structure) -> bool:
+        """Whether the program is right for these arguments and the state of everything else."""
+        return (
+            self.grad is get_state().grad
+            and len(leaves) == len(self.signatures)
+            and all([_fits(v, s) for v, s in zip(leaves, self.signatures, strict=True)])
+            and self.structure == structure
+            and self.bound.current()
+            and self.watch.unchanged()
+        )
 
 
 class Compiled(Captured):
     """A function that is captured at its first call and runs as native code from then on.
 
-    As :class:`~chainrule.compiler.function.Captured`, with machine code in place of the reference evaluator.
+    As :class:`~chainrule.compiler.function.Captured`, with machine code in place of the reference evaluator. Inside a
+    transform or another capture, and where ``CHAINRULE_COMPILE=0`` is set, the function itself runs.
+
+    Attributes:
+        fallback: run the function itself, saying so once, if it cannot be captured.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], fallback: bool = False) -> None:
         super().__init__(function)
-        self._bound: dict[int, Any] = {}
-        self._last: tuple[trees.Structure, list[Any], Watch, Any] | None = None
+        self.fallback = fallback
+        self._bound: dict[int, BoundProgram] = {}
+        self._recent: list[_Recent] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not enabled() or get_state().interpreter is not None:
+        if get_state().interpreter is not None or not enabled():
             return self.function(*args, **kwargs)
         leaves, structure = trees.flatten((args, kwargs))
-        last = self._last
-        if last is not None and last[0] == structure and last[2].unchanged() and last[3].current():
-            if all(map(_alike, leaves, last[1])):
-                return last[3].run(leaves)
-        with self._lock:
-            program = self._find(leaves, structure) or self._capture(args, kwargs, leaves)
-            bound = self._bind(program)
+        for recent in self._recent:
+            if recent.fits(leaves, structure):
+                return recent.bound.run(leaves)
+        try:
+            bound = self._prepare(args, kwargs, leaves, structure)
+        except (TracerError, BackendUnavailableError) as error:
+            if not self.fallback:
+                raise
+            _tell_once(f"{self.function} runs eagerly, because it cannot be compiled: {error}")
+            return self.function(*args, **kwargs)
+        result = bound.run(leaves)
+        if any(p is bound.program for p in self.programs):
             watch = Watch()
             observe(self.function, leaves, watch)
-        result = bound.run(leaves)
-        if any(p is program for p in self.programs):
-            self._last = (structure, [_signature(v) for v in leaves], watch.close(), bound)
+            self._recent = [_Recent(structure, leaves, watch.close(), bound), *self._recent[:1]]
         return result
 
-    def _bind(self, program: Program) -> Any:
-        from chainrule.compiler.native import NativeProgram  # needs llvmlite
-        from chainrule.compiler.runtime import BoundProgram
+    def _prepare(self, args: Any, kwargs: Any, leaves: list[Any], structure: trees.Structure) -> BoundProgram:
+        with self._lock:
+            program = self._find(leaves, structure) or self._capture(args, kwargs, leaves)
+            bound = self._bound.get(id(program))
+            if bound is None or bound.program is not program:
+                bound = BoundProgram(program, NativeProgram(program.graph))
+                kept: dict[int, Program] = {id(p): p for p in self.programs}
+                self._bound = {k: b for k, b in self._bound.items() if k in kept}
+                self._bound[id(program)] = bound
+            return bound
 
-        found = self._bound.get(id(program))
-        if found is None or found.program is not program:
-            found = self._bound[id(program)] = BoundProgram(program, NativeProgram(program.graph))
-        return found
+    @property
+    def bound(self) -> list[BoundProgram]:
+        """The native programs made so far."""
+        return list(self._bound.values())
+
+
+def compile(function: Callable[..., Any] | None = None, *, fallback: bool = False) -> Any:
+    """``function`` as native code: use ``step = chainrule.compile(step)``, or as a decorator.
+
+    A function, or a whole training step (forward, ``backward()``, clipping, ``optimizer.step()``, in-place statistics,
+    random draws), is captured at its first call as one pure program, optimized, and compiled. Later calls with
+    arguments of the same shapes and dtypes run it; others capture again. Without llvmlite the function runs eagerly,
+    and a warning says once how to get it.
+
+    Args:
+        function: what to compile.
+        fallback: if the function cannot be captured (a branch on a tensor's value), run it eagerly and say so once,
+            instead of raising the ``TracerError`` that names the line.
+    """
+    if function is None:
+        return lambda f: compile(f, fallback=fallback)
+    if not available():
+        _tell_once("chainrule.compile runs functions eagerly, because llvmlite is not installed: pip install llvmlite")
+        return function
+    return Compiled(function, fallback)

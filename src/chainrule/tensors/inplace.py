@@ -196,6 +196,8 @@ def _rebind(target: Tensor, value: Tensor, level: Interpreter | None) -> None:
         level.rebind(target, value)
     else:
         target._d = value._d
+        if level is not None and not isinstance(value._d, Tracer):
+            level.born(target)  # a constant now, but still one of this level's own
 
 
 def _own_saved(new: Tensor, target: Tensor, inputs: Iterable[Any]) -> None:
