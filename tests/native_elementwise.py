@@ -1,4 +1,4 @@
-"""Elementwise native code for tests: each op compiled as a function of arrays, and errors in units in the last place."""
+"""Elementwise native code for tests: each op as a function of arrays, and errors in units in the last place."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """Saving and loading: ``chainrule.save(obj, path)`` and ``chainrule.load(path)``, with safetensors files underneath.
 
-A file holds numbers and words, never code, so loading one from elsewhere is safe. A dictionary of tensors (a state dict)
-becomes a plain safetensors file, which every library that knows the format reads. Anything nested (a checkpoint with a
-model, an optimizer and an epoch) becomes one too: its tensors under their paths, and its shape as JSON in the metadata.
+A file holds numbers and words, never code, so loading one from elsewhere is safe. A dictionary of tensors (a state
+dict) becomes a plain safetensors file, which every library that knows the format reads. Anything nested (a checkpoint
+with a model, an optimizer and an epoch) becomes one too: its tensors under their paths, and its shape as JSON in the metadata.
 
-Format: https://huggingface.co/docs/safetensors. 8 bytes with the length of the header (little-endian), the header (JSON),
-the values at offsets from its end.
+Format: https://huggingface.co/docs/safetensors. 8 bytes with the length of the header (little-endian), the header
+(JSON), the values at offsets from its end.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _what_is_wrong(contents: bytes, name: str, error: Exception) -> str:
     """The message for a file that cannot be read."""
     if contents[:2] == b"PK" or contents[:1] == b"\x80":
         return explain(
-            f"{name} is a pickle file, as torch.save writes it: reading one runs the code inside, so it is not read here",
+            f"{name} is a pickle file, as torch.save writes it; reading one runs code, so it is not read here",
             expected="a safetensors file",
             fix="where PyTorch is installed: safetensors.torch.save_file(torch.load(path), new_path), then load that",
         )

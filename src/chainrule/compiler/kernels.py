@@ -149,6 +149,22 @@ class Check(NamedTuple):
         return f"check 0 <= {self.access} < {self.size}"
 
 
+class Routine(NamedTuple):
+    """An op with machine code of its own on whole arrays, such as a gather or a sort; ``work`` is its scratch memory.
+
+    With ``checks`` its function reports an index that is out of bounds, and then the reference kernel raises the error.
+    """
+
+    instruction: Instruction
+    inputs: tuple[Layout, ...]
+    outputs: tuple[Layout, ...]
+    work: Buffer | None
+    checks: bool
+
+    def __str__(self) -> str:
+        return f"routine {self.instruction}"
+
+
 class Call(NamedTuple):
     """The reference kernel of an op, on arrays: for ops without machine code of their own."""
 
@@ -160,7 +176,7 @@ class Call(NamedTuple):
         return f"call {self.instruction}"
 
 
-Kernel = Loop | Product | Check | Call
+Kernel = Loop | Product | Check | Routine | Call
 
 
 class Plan(NamedTuple):

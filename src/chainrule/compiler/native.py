@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.compiler.kernels import OUTPUT, SCRATCH, Buffer, Call, Check, Kernel, Layout, Loop, Plan, Product
+from chainrule.compiler.kernels import OUTPUT, SCRATCH, Buffer, Call, Check, Kernel, Layout, Loop, Plan, Product, Routine
 from chainrule.compiler.llvm import cache
 from chainrule.compiler.llvm.builder import Module
 from chainrule.compiler.llvm.gemm import ProductSpec, emit_product
 from chainrule.compiler.llvm.loops import LOWERED, emit_check, emit_loop
+from chainrule.compiler.llvm.routines import ROUTINES, emit_routine
 from chainrule.compiler.llvm.target import Target, host
 from chainrule.compiler.llvm.values import kind_of
 from chainrule.compiler.passes import Report, optimize
@@ -27,7 +28,7 @@ from chainrule.compiler.plan import ALIGN, plan
 from chainrule.ir.graph import Graph
 
 #: ops that the native backend lowers; all others run their reference kernels
-NATIVE = LOWERED | {"matmul"}
+NATIVE = LOWERED | {"matmul"} | frozenset(ROUTINES)
 
 
 class _Memory:
@@ -71,7 +72,7 @@ class NativeProgram:
         start = time.perf_counter()
         self.graph, self.reports = optimize(graph)
         optimized = time.perf_counter()
-        self.plan = plan(self.graph, NATIVE)
+        self.plan = plan(self.graph, NATIVE, self.target.has_f16)
         planned = time.perf_counter()
         self.module = Module(self.target)
         self._scratch = 0
@@ -111,10 +112,45 @@ class NativeProgram:
                 emit_loop(self.module, name, kernel)
             elif isinstance(kernel, Check):
                 emit_check(self.module, name, kernel)
+            elif isinstance(kernel, Routine):
+                emit_routine(self.module, name, kernel)
             else:
                 self._product(name, kernel)
             stretch.append(name)
         self._close(stretch)
+        self._write_single()
+
+    def _write_single(self) -> None:
+        """``i64 single(table, n)``: kernel n alone, 1 if its check failed; for the verifier."""
+        inner, entry = "single_body", "single"
+        with self.module.function(inner, internal=True, inline=False, returns="i64", table="ptr", n="i64") as b:
+            for n, kernel in enumerate(self.plan.kernels):
+                if isinstance(kernel, Call):
+                    continue
+                with b.if_(b.eq(b.args[1], n)):
+                    if isinstance(kernel, Check) or (isinstance(kernel, Routine) and kernel.checks):
+                        b.ret(b.call(f"k{n}", b.args[0], returns="i64"))
+                    else:
+                        b.call(f"k{n}", b.args[0])
+                        b.ret(b.i64(0))
+            b.ret(b.i64(0))
+        with self.module.function(entry, returns="i64", table="ptr", n="i64") as b:
+            slot = b.alloca(8, 8)
+            with b.denormals_flushed():
+                status = b.call(inner, *b.args, returns="i64")
+                assert status is not None
+                b.store(status, slot)
+            b.ret(b.load(slot, "i64"))
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of working memory that the matrix products need."""
+        return self._scratch
+
+    def run_kernel(self, number: int, table: int) -> int:
+        """Run one kernel of the plan on the memory named by a table of addresses; 1 if an index is out of bounds."""
+        failed: int = self.native.function("single", "ptr", "i64", returns="i64")(table, number)
+        return failed
 
     def _close(self, names: list[str]) -> None:
         """``i64 run(table)``: 0, or 1 + the number of the kernel whose check failed."""
@@ -125,7 +161,7 @@ class NativeProgram:
         with self.module.function(inner, internal=True, inline=False, returns="i64", table="ptr") as b:
             for name in names:
                 kernel = self.plan.kernels[int(name[1:])]
-                if isinstance(kernel, Check):
+                if isinstance(kernel, Check) or (isinstance(kernel, Routine) and kernel.checks):
                     failed = b.call(name, b.args[0], returns="i64")
                     assert failed is not None
                     with b.if_(b.ne(failed, 0)):
@@ -155,7 +191,7 @@ class NativeProgram:
         with self.module.function(name, internal=True, inline=False, table="ptr") as b:
             at = [b.at(b.pointer(b.args[0], x.buffer.number), x.offset, kind) for x in (p.a, p.b, p.c)]
             scratch = b.pointer(b.args[0], len(self.plan.buffers))
-            b.call(code.name, *at, scratch, b.i64(0), b.i64(p.m))
+            b.call(code.name, *at, scratch, b.i64(0), b.i64(spec.batches * p.m))
 
     # ---- running
     def memory(self) -> _Memory:
@@ -247,8 +283,12 @@ class NativeProgram:
 
     def _raise(self, kernel: Kernel, memory: _Memory) -> None:
         """Run the reference kernel of a failed check, which raises the error that eager mode raises."""
-        assert isinstance(kernel, Check)
+        assert isinstance(kernel, Check | Routine)
         i = kernel.instruction
+        if isinstance(kernel, Routine):
+            xs = [self._seen(v.shape, x, memory) for v, x in zip(i.inputs, kernel.inputs, strict=True)]
+            i.op.kernel(*xs, **i.params)
+            raise IndexError(f"an index is out of bounds in {i}")
         flat = self._array(kernel.access.buffer, memory).reshape(-1)
         i.op.kernel(flat[kernel.access.offset : kernel.access.offset + kernel.count].reshape(i.inputs[0].shape), **i.params)
         raise IndexError(f"an index is out of bounds in {i}")

@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 
 from chainrule.compiler.kernels import (
-    CONSTANT, INPUT, OUTPUT, SCRATCH, Access, Buffer, Call, Check, Kernel, Layout, Loop, Plan, Product, Reduction, Store,
-    dense, row_major,
+    CONSTANT, INPUT, OUTPUT, SCRATCH, Access, Buffer, Call, Check, Kernel, Layout, Loop, Plan, Product, Reduction, Routine,
+    Store, dense, row_major,
 )  # fmt: skip
+from chainrule.compiler.llvm import routines
+from chainrule.compiler.llvm.vmath import lowers
 from chainrule.core.shapes import Shape, size_of
 from chainrule.ir.graph import Graph, Instruction, Value
 from chainrule.ir.op import REGISTRY, Elementwise
@@ -44,8 +46,8 @@ class _Group:
 
 
 class _Planner:
-    def __init__(self, graph: Graph, lowered: frozenset[str]) -> None:
-        self.graph, self.lowered = graph, lowered
+    def __init__(self, graph: Graph, lowered: frozenset[str], has_f16: bool) -> None:
+        self.graph, self.lowered, self.has_f16 = graph, lowered, has_f16
         self.buffers: list[Buffer] = []
         self.layouts: dict[Value, Layout] = {}
         self.groups: list[_Group] = []
@@ -78,18 +80,35 @@ class _Planner:
             self._view(i)
         elif name in ("cat", "unslice", "put") and not (name == "put" and _repeats(i)):
             self._assemble(i)
-        elif name in _REDUCTIONS and name in self.lowered:
+        elif name in _REDUCTIONS and name in self.lowered and self._converts(i):
             self._join(i, i.inputs[0].shape, i.params["axes"])
         elif self._pointwise(i):
+            if name == "one_hot" and not dense(self.layout(i.inputs[0]), i.inputs[0].shape):
+                i = i._replace(inputs=(self._copy(i.inputs[0]),))  # indices are checked one after the other
             self._join(i, result.shape, None)
         else:
+            if name in routines.IN_PLACE and self._routine(i):
+                i = i._replace(inputs=(self._copy(i.inputs[0], self.layout(result)), *i.inputs[1:]))
             group = _Group(None)
             group.items.append(i)
             self._append(group, i)
 
+    def _routine(self, i: Instruction) -> bool:
+        return i.op.name in self.lowered and routines.lowers(i, self.has_f16)
+
     def _pointwise(self, i: Instruction) -> bool:
         name = i.op.name
-        return name in ("cast", "copy") or (name in self.lowered and (name == "one_hot" or isinstance(i.op, Elementwise)))
+        if name == "copy":
+            return True
+        if name in ("cast", "one_hot"):
+            return self._converts(i)
+        if name not in self.lowered or not isinstance(i.op, Elementwise):
+            return False
+        return lowers(name, i.inputs[-1].dtype, has_report=False, has_f16=self.has_f16)
+
+    def _converts(self, i: Instruction) -> bool:
+        """Whether the processor converts the dtypes of an instruction: float16 is computed with in float32."""
+        return self.has_f16 or all(v.dtype != np.float16 for v in (*i.inputs, *i.results))
 
     def _view(self, i: Instruction) -> None:
         """The result is another layout of the input's buffer; a reshape that needs one gets a dense copy first."""
@@ -261,7 +280,13 @@ class _Planner:
     def _single(self, i: Instruction) -> Kernel:
         if i.op.name == "matmul" and "matmul" in self.lowered and i.results[0].dtype.kind == "f" and i.results[0].dtype.itemsize >= 4:
             return self._product(i)
-        return Call(i, tuple(self.layout(v) for v in i.inputs), tuple(self.layout(v) for v in i.results))
+        layouts = tuple(self.layout(v) for v in i.inputs), tuple(self.layout(v) for v in i.results)
+        if not self._routine(i):
+            return Call(i, *layouts)
+        words = routines.work_words(i)
+        work = Buffer(len(self.buffers), words, np.dtype(np.int64), SCRATCH) if words else None
+        self.buffers += [work] if work else []
+        return Routine(i, *layouts, work, i.op.name in routines.CHECKED)
 
     def _product(self, i: Instruction) -> Product:
         x, y = i.inputs
@@ -364,9 +389,9 @@ def _reshaped(old: Shape, strides: tuple[int, ...], new: Shape) -> tuple[int, ..
     return tuple(0 if d == 1 else next(rest) for d in new)
 
 
-def plan(graph: Graph, lowered: frozenset[str]) -> Plan:
-    """Kernels and memory for a graph; ``lowered`` names the ops that have machine code."""
-    p = _Planner(graph, lowered)
+def plan(graph: Graph, lowered: frozenset[str], has_f16: bool = True) -> Plan:
+    """Kernels and memory for a graph; ``lowered`` names the ops that have machine code, float16 only with ``has_f16``."""
+    p = _Planner(graph, lowered, has_f16)
     for v in graph.inputs:
         p.buffer(v, INPUT)
         p.ready[v] = -1
@@ -437,4 +462,5 @@ def touched(k: Kernel) -> list[Buffer]:
         return [k.a.buffer, k.b.buffer, k.c.buffer]
     if isinstance(k, Check):
         return [k.access.buffer]
-    return [layout.buffer for layout in (*k.inputs, *k.outputs)]
+    work = [k.work] if isinstance(k, Routine) and k.work else []
+    return [*(layout.buffer for layout in (*k.inputs, *k.outputs)), *work]

@@ -1,4 +1,4 @@
-"""What PyTorch calls a node: ``MulBackward0``, ``MmBackward0``, ``ViewBackward0``, where an op of ours has a counterpart."""
+"""What PyTorch calls a node: ``MulBackward0``, ``MmBackward0``, ``ViewBackward0``, where ours has a counterpart."""
 
 from __future__ import annotations
 

@@ -38,12 +38,13 @@ def from_dlpack(source: Any) -> Tensor:
 #: NumPy's ufuncs that are called otherwise here; the others bear the same name
 _UFUNCS = {
     "equal": pointwise.eq, "invert": pointwise.bitwise_not, "left_shift": pointwise.bitwise_left_shift,
-    "matmul": linalg.matmul, "power": pointwise.pow, "right_shift": pointwise.bitwise_right_shift, "rint": pointwise.round,
+    "matmul": linalg.matmul, "power": pointwise.pow, "right_shift": pointwise.bitwise_right_shift,
+    "rint": pointwise.round,
 }  # fmt: skip
 
 
 def array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-    """``np.sin(tensor)`` and ``array * tensor`` are tensors, with history; ``array += tensor`` writes into the array."""
+    """``np.sin(tensor)`` and ``array * tensor`` are tensors, with history; ``array += tensor`` writes the array."""
     out = kwargs.pop("out", None)
     if method != "__call__" or kwargs:
         return NotImplemented
@@ -57,7 +58,7 @@ def array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **kwargs: A
 
 
 def array_function(self: Tensor, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-    """NumPy's other functions (``np.mean(tensor)``) compute with the array and give NumPy's results, without history."""
+    """NumPy's other functions (``np.mean(tensor)``) compute with the array: NumPy's results, without history."""
     given, structure = trees.flatten((list(args), kwargs))
     args, kwargs = trees.unflatten(structure, [x.numpy() if isinstance(x, Tensor) else x for x in given])
     return function(*args, **kwargs)

@@ -1,7 +1,7 @@
 """How a tensor is shown: as people know it, ``tensor([1.0000, 2.5000], grad_fn=<MulBackward0>)``.
 
-The rules are PyTorch's: numbers of one width so that columns line up, whole numbers with a bare point, four digits after
-the point otherwise, scientific notation where the magnitudes are far apart, and only the ends of what is long.
+The rules are PyTorch's: numbers of one width so that columns line up, whole numbers with a bare point, four digits
+after the point otherwise, scientific notation where the magnitudes are far apart, and only the ends of what is long.
 """
 
 from __future__ import annotations

@@ -210,7 +210,7 @@ class Tensor:
         """Raise unless ``value`` can be the gradient of this tensor."""
         if not isinstance(value, Tensor):
             raise TypeError(
-                explain(".grad takes a Tensor or None", got=type(value).__name__, fix="make one with chainrule.tensor(...)")
+                explain(".grad takes a Tensor or None", got=type(value).__name__, fix="make one with tensor(...)")
             )
         if value._d.shape != self._d.shape or value._d.dtype != self._d.dtype:
             raise GradError(
@@ -446,7 +446,7 @@ def from_data(cls: type, data: Any, rest: tuple[Any, ...], kind: np.dtype[Any] |
     if isinstance(data, Size):
         out._d = np.zeros(data, kind)
     elif isinstance(data, str):
-        raise TypeError(explain("text cannot become a tensor", expected="numbers, or nested lists of them", got=repr(data)))
+        raise TypeError(explain("text cannot become a tensor", expected="numbers, or lists of them", got=repr(data)))
     elif isinstance(data, (int, np.integer)) or (data is None and not rest):
         sizes = () if data is None else (int(data), *rest)
         out._d = np.zeros((0,) if data is None else sizes, kind)

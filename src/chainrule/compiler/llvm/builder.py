@@ -126,7 +126,7 @@ class Loop:
         self.new = list(values)
 
 
-class Builder(Arithmetic, Lanes, Memory):
+class Builder(Memory, Lanes, Arithmetic):
     """Writes the body of one function, instruction by instruction.
 
     Arithmetic, lane and memory methods are in the base classes.

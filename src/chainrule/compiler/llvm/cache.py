@@ -36,10 +36,9 @@ _lock = threading.Lock()
 
 def key_of(text: str, target: Target, opt: int = 3) -> str:
     """The name of an entry: a hash of everything that the object code depends on."""
-    from chainrule import __version__
-
+    version = sys.modules[__name__.partition(".")[0]].__version__  # the root package, which layers do not import
     h = hashlib.sha256()
-    for part in (__version__, target.key, str(opt), sys.platform, text):
+    for part in (version, target.key, str(opt), sys.platform, text):
         h.update(part.encode())
         h.update(b"\0")
     return h.hexdigest()

@@ -61,7 +61,7 @@ class _Places:
         return self.dims[:n], self.dims[n:]
 
 
-def emit_places(module: Module, name: str, r: Routine) -> int:
+def emit_places(module: Module, name: str, r: Routine) -> None:
     """A function ``i64 name(ptr table)`` for take, take_add, gather, scatter, scatter_add or put_rows.
 
     It returns 1, having touched nothing, if an index is out of bounds; else 0.
@@ -91,7 +91,6 @@ def emit_places(module: Module, name: str, r: Routine) -> int:
             places = [base(b, table, x) for x in (p.table, p.at, p.other)]
             walk(b, outer, places, [kind, integer, kind], slice_at)
         b.ret(b.i64(0))
-    return 0
 
 
 def _move(b: Builder, mode: str, kind: str, numpy_kind: str, d: Dim, pointers: Sequence[Value]) -> None:
@@ -112,7 +111,7 @@ def _move(b: Builder, mode: str, kind: str, numpy_kind: str, d: Dim, pointers: S
     b.for_vectors(d.size, lanes(b, BYTES[kind], d.size), body)
 
 
-def emit_ravel_index(module: Module, name: str, r: Routine) -> int:
+def emit_ravel_index(module: Module, name: str, r: Routine) -> None:
     """A function ``i64 name(ptr table)``: 1 if an index is out of bounds, else 0 with the row-major index written."""
     i = r.instruction
     sizes, shape = i.params["sizes"], i.results[0].shape
@@ -138,15 +137,14 @@ def emit_ravel_index(module: Module, name: str, r: Routine) -> int:
         if 0 not in shape:
             walk(b, dims[:-1], [base(b, b.args[0], x) for x in layouts], ["i64"] * len(layouts), row)
         b.ret(b.i64(0))
-    return 0
 
 
-def lowers_places(i: Instruction) -> bool:
+def lowers_places(i: Instruction, has_f16: bool) -> bool:
     """Whether :func:`emit_places` covers an instruction: integer indices, shapes that need no broadcasting."""
     name, index, result = i.op.name, i.inputs[1], i.results[0]
     if index.dtype.kind not in "iu":
         return False
-    if name in ("take_add", "scatter_add") and result.dtype == "f2":
+    if name in ("take_add", "scatter_add") and result.dtype == "f2" and not has_f16:
         return False
     axis = i.params.get("axis", 0)
     if name in ("take", "take_add"):

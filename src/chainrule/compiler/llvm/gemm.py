@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from chainrule.compiler.llvm import gemm_pack
 from chainrule.compiler.llvm.builder import Builder, Module
-from chainrule.compiler.llvm.gemm_plan import COSTS, Costs, Piece, Plan, ProductSpec, Run, even, make_plan
+from chainrule.compiler.llvm.gemm_plan import COSTS, Costs, Piece, Plan, ProductSpec, Run, even, exact, make_plan
 from chainrule.compiler.llvm.gemm_tiles import DotTile, Finish, Tile, tile_function
 from chainrule.compiler.llvm.values import BYTES, Value
 
@@ -98,21 +98,20 @@ def _over_batch(b: Builder, inner: str, spec: ProductSpec) -> None:
 
 
 class _Layout:
-    """What lies where in scratch, in bytes: panels of B, a strip of A, partial sums."""
+    """What lies where in scratch, in bytes: panels of B, partial sums."""
 
     def __init__(self, spec: ProductSpec, plan: Plan, costs: Costs) -> None:
         size = BYTES[spec.dtype]
         self.chunks: list[int] = []  # panels of each run that are packed at a time
-        self.strip = 0
+        panels = 0
         blocked = plan.depth < spec.K
         for run in plan.runs:
             fit = max(1, costs.near // (plan.depth * run.stride * size))
             per = even(run.count, min(fit, run.count))
             self.chunks.append(per)
             if plan.pack:
-                self.strip = max(self.strip, per * plan.depth * run.stride * size)
-        self.strip = -(-self.strip // 64) * 64
-        self.partial = self.strip + (-(-plan.rows * plan.depth * size // 64) * 64 if plan.pack_a else 0)
+                panels = max(panels, per * plan.depth * run.stride * size)
+        self.partial = -(-panels // 64) * 64
         self.row = sum(r.count * r.stride for r in plan.runs) if blocked and spec.epilogue else 0
         self.total = self.partial + spec.M * self.row * size
 
@@ -217,10 +216,10 @@ class _Product:
             width = b.target.width(self.size)
 
             def turn() -> None:
-                stride = b.i64(run.stride * self.size)
+                strides = b.i64(b_n * self.size), b.i64(run.stride * self.size)
                 for n in range(0, run.columns, width):
-                    f = gemm_pack.pack_turned(module, self.kind, min(width, run.columns - n), b_n)
-                    b.call(f, b.offset(source, n * b_n * self.size), b.offset(place, n * self.size), depth, stride)
+                    f = gemm_pack.pack_turned(module, self.kind, min(width, run.columns - n))
+                    b.call(f, b.offset(source, n * b_n * self.size), b.offset(place, n * self.size), depth, *strides)
 
             last = (spec.K - 1) % plan.depth + 1
             if last >= width:
@@ -239,16 +238,10 @@ class _Product:
         numbers = (b.i64(n) for n in (columns, stride, *self.spec.b_strides))
         b.call(gemm_pack.pack_any(b.module, self.kind), source, place, depth, *numbers)
 
-    def row_of_tiles(
-        self, run: Run, panel: Value, panels: Value, k: Value, depth: Value, z: int, row: Value
-    ) -> None:
+    def row_of_tiles(self, run: Run, panel: Value, panels: Value, k: Value, depth: Value, z: int, row: Value) -> None:
         """Tiles side by side: one strip of A with some panels of a run."""
         b, spec, plan = self.b, self.spec, self.plan
         a, strides = self.at(self.a, (row, spec.a_strides[0]), (k, spec.a_strides[1])), spec.a_strides
-        if plan.pack_a and z > 1:
-            strip = b.offset(self.scratch, self.layout.strip)
-            b.call(gemm_pack.pack_strip(b.module, self.kind, z, strides[1]), a, strip, depth)
-            a, strides = strip, (1, z)
         b_k = run.stride if plan.pack else spec.b_strides[0]
         make = lambda finish: Tile(  # noqa: E731 - all but the last field
             self.kind, z, run.pieces, strides, b_k, plan.pack is not None, plan.chains, finish
@@ -304,8 +297,9 @@ class _Product:
         stride = spec.c_strides[0]
         finish = self.finish(turned=True)
         finish = Finish((stride, stride), add=finish.add, epilogue=finish.epilogue, extras=finish.extras, turned=True)
-        low = self.begin
-        for z in sorted({4 * width, width, max(1, width // 4), 1}, reverse=True):
+        low, most = self.begin, self.plan.rows
+        sizes = {z for z in (most, width, max(1, width // 4), *exact(spec.M % most), 1) if z <= spec.M}
+        for z in sorted(sizes, reverse=True):
             high = b.sub(self.end, b.irem(b.sub(self.end, low), z)) if z > 1 else self.end
             w = min(z, width)
             pieces = tuple(Piece(i, w, w) for i in range(0, z, w))

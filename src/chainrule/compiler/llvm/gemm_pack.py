@@ -1,7 +1,7 @@
 """Functions that copy operands of a matrix product into scratch, in the order in which tiles read them.
 
-A panel holds ``stride`` neighbouring columns of B as [k][stride], zeros beyond the last column; a strip holds z rows of A
-as [k][z]. Every function is made once per module and shape; each gives its name.
+A panel holds ``stride`` neighbouring columns of B as [k][stride], zeros beyond the last column. Every function is made once
+per module and shape; each of the functions here gives its name.
 """
 
 from __future__ import annotations
@@ -42,24 +42,28 @@ def _copy(b: Builder, source: Value, target: Value, kind: str, lanes: int, width
             at += part
 
 
-def pack_turned(module: Module, kind: str, columns: int, b_n: int) -> str:
-    """``(source, panel, depth, stride)``: up to one vector of columns of B, each contiguous, ``b_n`` elements apart.
+def pack_turned(module: Module, kind: str, columns: int) -> str:
+    """``(source, panel, depth, b_n, stride)``: up to one vector of columns of B, each contiguous.
 
-    ``depth`` is at least the vector's width; ``stride`` is the panel's, in bytes. Square blocks are transposed in
+    ``depth`` is at least the vector's width; ``b_n`` is the distance of columns, ``stride`` the panel's, in bytes. Square blocks are transposed in
     registers; the last block overlaps the one before where the width does not divide the depth.
     """
-    name = f"pack_turned_{kind}_{columns}_{_word(b_n)}"
+    name = f"pack_turned_{kind}_{columns}"
     if module.has(name):
         return name
     size, width = BYTES[kind], module.target.width(BYTES[kind])
-    arguments = {"source": "ptr", "panel": "ptr", "depth": "i64", "stride": "i64"}
+    arguments = {"source": "ptr", "panel": "ptr", "depth": "i64", "b_n": "i64", "stride": "i64"}
     with module.function(name, internal=True, noalias=False, inline=False, **arguments) as b:
-        source, panel, depth, stride = b.args
+        source, panel, depth, b_n, stride = b.args
         last = depth - width
         with b.loop(0, depth, width) as i:
             k = b.select(i < last, i, last)
             src = b.at(source, k, kind)
-            rows = [b.load(b.offset(src, r * b_n * size), kind, width) for r in range(columns)]
+            rows = []
+            for r in range(columns):
+                rows.append(b.load(src, kind, width))
+                if r + 1 < columns:
+                    src = b.offset(src, b_n)
             rows += [b.zero(kind, width)] * (width - columns)
             dst = b.offset(panel, k * stride)
             for row in b.transpose(rows):
@@ -82,29 +86,6 @@ def pack_any(module: Module, kind: str) -> str:
                 b.store(b.load(b.at(src, n * b_n, kind), kind), b.at(dst, n, kind))
             with b.loop(columns, stride) as n:
                 b.store(b.zero(kind), b.at(dst, n, kind))
-    return name
-
-
-def pack_strip(module: Module, kind: str, rows: int, a_k: int) -> str:
-    """``(source, strip, depth)``: ``rows`` neighbours of A for each k, contiguous, ``a_k`` elements from k to k + 1."""
-    name = f"pack_strip_{kind}_{rows}_{_word(a_k)}"
-    if module.has(name):
-        return name
-    size, width = BYTES[kind], module.target.width(BYTES[kind])
-    with module.function(name, internal=True, noalias=False, source="ptr", strip="ptr", depth="i64") as b:
-        source, strip, depth = b.args
-        with b.loop_carrying(0, depth, 1, [source, strip]) as k:
-            src, dst = k.values
-            at = 0
-            while at < rows:
-                lanes = min(width, rows - at)
-                if lanes < width and not b.target.has_avx512f:
-                    lanes = exact(lanes)[0]
-                full = lanes if lanes & (lanes - 1) == 0 else width
-                mask = b.tail_mask(lanes, width) if full != lanes else None
-                b.store(b.load(b.at(src, at, kind), kind, full, mask=mask), b.at(dst, at, kind), mask=mask)
-                at += lanes
-            k.next(b.offset(src, a_k * size), b.offset(dst, rows * size))
     return name
 
 

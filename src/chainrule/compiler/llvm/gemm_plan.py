@@ -3,7 +3,7 @@
 Three families of code:
 
 - ``outer``: the tile C[z rows, p vectors] stays in registers while k runs; each step takes p vectors of a row of B and z
-  scalars of A. B may be packed into panels [k][p W], A into strips [k][z].
+  scalars of A. B may be packed into panels [k][p W].
 - ``dot``: both operands run along k; z x r vectors of partial sums, added up across lanes at the end.
 - ``column``: N = 1 and A runs along its rows: the rows are the lanes.
 
@@ -110,14 +110,18 @@ class Costs:
     Attributes:
         tiles: most rows of an outer tile for each width in vectors, so that the accumulators stay in registers.
         dots: (rows, columns) of dot tiles.
-        multiply, load, latency: of a multiply-add of vectors; of a vector load or broadcast (an eighth of which does not
+        multiply, load, latency: of a multiply-add of vectors; of a vector load or broadcast (a quarter of which does not
             hide behind the arithmetic); of a chain's step.
         call, store: of entering a tile; of finishing one vector of it.
         reduce: of adding up the lanes of one vector of partial sums.
         pack, turn: of copying one vector of B into a panel; the same with transposition.
         near, far: bytes of B that stay close while all rows pass (half of a level-2 cache; more is packed by chunks);
             bytes of B up to which rows are used where they are.
+        variety: cycles that each kind of tile beyond the first counts for (at most a hundredth of the whole): it takes
+            milliseconds to compile.
         depth: steps of k in a block, where there are more than two blocks of them.
+        alias: where A is read down its columns, and these lie a multiple of 1 KiB apart, their lines compete for few places
+            in the caches: a block of k reaches over this many bytes at most.
     """
 
     tiles: dict[int, int]
@@ -132,17 +136,20 @@ class Costs:
     turn: float
     near: int = 512 << 10
     far: int = 1 << 20
+    variety: float = 20e3
     depth: int = 400
+    alias: int = 512 << 10
 
 
-_WIDE = {1: 24, 2: 14, 3: 8, 4: 6, 5: 5, 6: 4, 7: 3, 8: 2, 10: 2, 16: 1}
-_FEW = {1: 12, 2: 6, 3: 4, 4: 2, 8: 1}
-#: The one place with numbers about processors.
+_WIDE = {1: 24, 2: 14, 3: 8, 4: 6, 8: 2, 16: 1}
+_WIDE_DOTS = ((1, 8), (2, 8), (3, 4), (4, 4), (5, 4), (6, 4))
+_FEW, _FEW_DOTS = {1: 12, 2: 6, 4: 2, 8: 1}, ((1, 8), (2, 4))
+#: The one place with numbers about processors. Measured on an AMD EPYC with AVX-512 (Zen 4), cut down for AVX2 and SSE2.
 COSTS = {
-    "avx512": Costs(_WIDE, ((1, 8), (2, 8), (3, 4), (4, 4), (5, 4), (6, 4)), 1.0, 0.5, 4.0, 20.0, 2.0, 4.0, 3.0, 5.0),
-    "neon": Costs(_WIDE, ((1, 8), (2, 8), (3, 4), (4, 4), (5, 4), (6, 4)), 0.5, 0.5, 4.0, 20.0, 1.0, 2.0, 2.0, 3.0),
-    "avx2": Costs(_FEW, ((1, 8), (2, 4), (3, 4)), 0.5, 0.5, 4.0, 20.0, 1.0, 3.0, 2.0, 4.0),
-    "sse2": Costs(_FEW, ((1, 8), (2, 4)), 1.0, 0.5, 8.0, 20.0, 1.0, 2.0, 2.0, 3.0),
+    "avx512": Costs(_WIDE, _WIDE_DOTS, 1.0, 0.5, 4.0, call=20.0, store=2.0, reduce=4.0, pack=3.0, turn=5.0),
+    "neon": Costs(_WIDE, _WIDE_DOTS, 0.5, 0.5, 4.0, call=20.0, store=1.0, reduce=2.0, pack=2.0, turn=3.0),
+    "avx2": Costs(_FEW, _FEW_DOTS, 0.5, 0.5, 4.0, call=20.0, store=1.0, reduce=3.0, pack=2.0, turn=4.0),
+    "sse2": Costs(_FEW, _FEW_DOTS, 1.0, 0.5, 8.0, call=20.0, store=1.0, reduce=2.0, pack=2.0, turn=3.0),
 }
 
 
@@ -175,7 +182,8 @@ class Plan:
         rows: rows of a tile. ``smaller``: whether tiles of one row less are made too.
         runs: the panels of columns.
         pack: how B gets into scratch: None, "rows" (vector copies), "turn" (transposed) or "any" (element by element).
-        pack_a: whether strips of A are copied into scratch.
+        variety: cycles that each kind of tile beyond the first counts for (at most a hundredth of the whole): it takes
+            milliseconds to compile.
         depth: steps of k in a block.
         chains: independent sums over k of each element (k modulo chains), added at the end.
         cost: estimated cycles.
@@ -186,7 +194,6 @@ class Plan:
     smaller: bool = False
     runs: tuple[Run, ...] = ()
     pack: str | None = None
-    pack_a: bool = False
     depth: int = 1
     chains: int = 1
     cost: float = 0.0
@@ -194,7 +201,7 @@ class Plan:
     def __str__(self) -> str:
         panels = " + ".join(f"{r.count} x {r.columns}" for r in self.runs)
         packed = f", B packed ({self.pack})" if self.pack else ""
-        return f"{self.family}: {self.rows} rows, panels {panels}{packed}{', A packed' if self.pack_a else ''}"
+        return f"{self.family}: {self.rows} rows, panels {panels}{packed}"
 
 
 def even(total: int, most: int) -> int:
@@ -247,28 +254,46 @@ def make_plan(spec: ProductSpec, target: Target) -> Plan:
         return Plan("none")
     costs, width = COSTS[target.level], target.width(BYTES[spec.dtype])
     if spec.N == 1 and spec.M > 1 and spec.a_strides[0] == 1 and spec.a_strides[1] != 1:
-        return Plan("column", rows=4 * width, depth=spec.K, chains=2)
-    plans = [_outer(spec, target, costs, width, most) for most in costs.tiles]
+        return Plan("column", rows=4 * width, depth=spec.K, chains=4)
+    plans = [
+        _outer(spec, target, costs, width, most, rows)
+        for most, high in costs.tiles.items()
+        for rows in _heights(spec.M, high)
+    ]
     if spec.K >= width and spec.a_strides[1] == 1 and (spec.b_strides[0] == 1 or spec.N == 1):
-        plans += [_dot(spec, costs, width, *shape) for shape in costs.dots]
-        if spec.N == 1:
-            plans.append(_dot(spec, costs, width, 8, 1))
+        shapes = ((8, 1),) if spec.N == 1 else costs.dots
+        plans += [
+            _dot(spec, costs, width, rows, columns) for high, columns in shapes for rows in _heights(spec.M, high)
+        ]
     return min(plans, key=lambda p: p.cost)
 
 
 def _step(costs: Costs, sums: int, loads: int) -> float:
     """Cycles of one step of k of a tile with ``sums`` accumulators."""
-    return max(sums * costs.multiply, loads * costs.load, costs.latency) + loads * costs.load / 8
+    return max(sums * costs.multiply, loads * costs.load, costs.latency) + loads * costs.load / 4
 
 
-def _outer(spec: ProductSpec, target: Target, costs: Costs, width: int, most: int) -> Plan:
+def _total(spec: ProductSpec, costs: Costs, cost: float, runs: Sequence[Run], smaller: bool) -> float:
+    cost *= spec.batches
+    return cost + min(costs.variety, cost / 100) * (len(runs) * (1 + smaller) - 1)
+
+
+def _heights(M: int, most: int) -> set[int]:
+    """Rows of a tile to consider: near-equal parts of M, and what divides M if not much less than the most."""
+    low = -(-2 * most // 3) if M <= 64 else -(-5 * most // 6)
+    return {even(M, most)} | {z for z in range(low, most + 1) if M % z == 0}
+
+
+def _outer(spec: ProductSpec, target: Target, costs: Costs, width: int, most: int, rows: int) -> Plan:
     M, N, K, size = spec.M, spec.N, spec.K, BYTES[spec.dtype]
-    masked, long = target.has_avx512f, K > 2 * costs.depth
-    rows = even(M, costs.tiles[most])
+    masked, block = target.has_avx512f, costs.depth
+    apart = abs(spec.a_strides[1]) * size
+    if apart and apart % 1024 == 0:
+        block = min(block, max(64, costs.alias // apart))
     pack = None
     if spec.b_strides[1] != 1 and N > 1:
         pack = "turn" if spec.b_strides[0] == 1 and width <= K else "any"
-    elif (N % width and not masked and M > 2 and N > 1) or (M >= 4 * rows and (K * N * size > costs.far or long)):
+    elif (N % width and not masked and M > 2 and N > 1) or (M >= 4 * rows and K * N * size > costs.far):
         pack = "rows"
     runs = _runs(N, width, most, pack is not None, masked)
     tiles = -(-M // rows)
@@ -278,17 +303,17 @@ def _outer(spec: ProductSpec, target: Target, costs: Costs, width: int, most: in
         p = len(run.pieces)
         once = _step(costs, rows * p, rows + p)
         cost += run.count * (tiles * (K * once + costs.call + rows * p * costs.store) + K * run.stride / width * step)
-    depth = even(K, costs.depth) if long else K
+    depth = even(K, block) if K > 2 * block else K
+    smaller = M % rows != 0 and rows > 1
     few = rows * min(len(r.pieces) for r in runs) * costs.multiply < costs.latency
     return Plan(
-        "outer", rows, M % rows != 0 and rows > 1, runs, pack, pack_a=False, depth=max(1, depth),
-        chains=4 if few and K >= 16 else 1, cost=cost * spec.batches,
+        "outer", rows, smaller, runs, pack, depth=max(1, depth), chains=4 if few and K >= 16 else 1,
+        cost=_total(spec, costs, cost, runs, smaller),
     )  # fmt: skip
 
 
-def _dot(spec: ProductSpec, costs: Costs, width: int, most_rows: int, columns: int) -> Plan:
+def _dot(spec: ProductSpec, costs: Costs, width: int, rows: int, columns: int) -> Plan:
     M, N, K = spec.M, spec.N, spec.K
-    rows = even(M, most_rows)
     runs: list[Run] = []
     start = 0
     for part in [columns] * (N // columns) + exact(N % columns):
@@ -304,9 +329,5 @@ def _dot(spec: ProductSpec, costs: Costs, width: int, most_rows: int, columns: i
         cost += run.count * tiles * (steps * once + costs.call + sums * costs.reduce)
     pack = "any" if spec.b_strides[0] != 1 else None
     cost += 2.0 * K if pack else 0.0
-    return Plan("dot", rows, M % rows != 0 and rows > 1, tuple(runs), pack, depth=K, cost=cost * spec.batches)
-
-
-def parts_of(rows: int, smaller: bool) -> Sequence[int]:
-    """Heights of the tiles that are made, the largest first."""
-    return tuple(dict.fromkeys((rows, rows - 1, 1) if smaller else (rows, 1)))
+    smaller = M % rows != 0 and rows > 1
+    return Plan("dot", rows, smaller, tuple(runs), pack, depth=K, cost=_total(spec, costs, cost, runs, smaller))

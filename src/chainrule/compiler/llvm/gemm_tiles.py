@@ -94,10 +94,7 @@ def _outer(b: Builder, tile: Tile) -> None:
     masks = [b.tail_mask(q.lanes, q.width) if q.lanes < q.width and not tile.packed else None for q in pieces]
 
     def step(pa: Value, pb: Value, sums: Sequence[Value]) -> list[Value]:
-        row = [
-            b.load(b.at(pb, q.offset, kind), kind, q.width, mask=m)
-            for q, m in zip(pieces, masks, strict=True)
-        ]
+        row = [b.load(b.at(pb, q.offset, kind), kind, q.width, mask=m) for q, m in zip(pieces, masks, strict=True)]
         new: list[Value] = []
         for i in range(tile.rows):
             x = b.load(b.offset(pa, i * tile.a[0] * size), kind)
@@ -171,9 +168,7 @@ def _dot(b: Builder, tile: DotTile) -> None:
     if tile.columns > 1:
         part = min(width, tile.columns)
         pieces = tuple(Piece(j, part, part) for j in range(0, tile.columns, part))
-        rows = [
-            [_add_lanes(b, sums[i * tile.columns + q.offset :][:part]) for q in pieces] for i in range(tile.rows)
-        ]
+        rows = [[_add_lanes(b, sums[i * tile.columns + q.offset :][:part]) for q in pieces] for i in range(tile.rows)]
         _finish(b, kind, rows, pieces, tile.finish, b.target.has_avx512f)
         return
     # one column: the rows side by side are the lanes

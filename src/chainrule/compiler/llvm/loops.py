@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chainrule.compiler.kernels import Access, Check, Loop
+from chainrule.compiler.kernels import Check, Loop, Reduction
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.values import Value, kind_of
 from chainrule.compiler.llvm.vmath import EMITTERS
@@ -83,9 +83,10 @@ class _Emitter:
 
     def _inner(self, index: list[Value]) -> None:
         if not self.dims:
-            self._point(self._rows(index, -1), self.b.i64(0), 1, index, self._finish_elementwise)
-            if self.loop.reductions:
-                raise AssertionError("a reduction without dimensions was not simplified")
+            finish, totals = self._collect([self._start(r, 1) for r in self.loop.reductions])
+            rows = self._rows(index, -1)
+            self._point(rows, self.b.i64(0), 1, index, finish)
+            self._write(totals, rows, self.b.i64(0))
             return
         n, _, kept = self.dims[self.vector]
         if self.loop.reductions and kept:
@@ -174,17 +175,23 @@ class _Emitter:
         return wide + b.iota("i64", width) * lanes if width > 1 and lanes else wide
 
     # ---- reductions
-    def _start(self, kind: str, dtype: np.dtype[Any], width: int) -> Value:
-        b, k = self.b, kind_of(dtype)
-        if kind == "sum":
-            return b.zero(k, width)
+    def _start(self, r: Reduction, width: int) -> Value:
+        """What changes nothing: -0 for sums, as 0 + -0 is 0."""
+        b, k, dtype = self.b, _carried(r.value.dtype), r.value.dtype
+        if r.kind == "sum":
+            empty = 0 in self.loop.space[len(self.loop.space) - self.loop.reduced :]
+            return b.const(0.0 if empty else -0.0, k, width) if dtype.kind == "f" else b.zero(k, width)
         if dtype.kind == "f":
-            return b.const(-np.inf if kind == "amax" else np.inf, k, width)
+            return b.const(-np.inf if r.kind == "amax" else np.inf, k, width)
+        if dtype.kind == "b":
+            return b.const(r.kind == "amin", k, width)
         info = np.iinfo(dtype)
-        return b.const(int(info.min if kind == "amax" else info.max), k, width)
+        return b.const(int(info.min if r.kind == "amax" else info.max), k, width)
 
     def _combine(self, kind: str, x: Value, y: Value) -> Value:
         b = self.b
+        if x.kind == "bool":  # as NumPy has it: + is or
+            return b.and_(x, y) if kind == "amin" else b.or_(x, y)
         return b.add(x, y) if kind == "sum" else b.maximum(x, y) if kind == "amax" else b.minimum(x, y)
 
     def _collect(self, accumulators: list[Value]) -> tuple[Callable[..., None], list[Value]]:
@@ -193,7 +200,7 @@ class _Emitter:
 
         def finish(known: dict[graph.Value, Value], width: int) -> None:
             new[:] = [
-                self._combine(r.kind, a, known[r.value])
+                self._combine(r.kind, a, self.b.cast(known[r.value], a.kind))
                 for r, a in zip(self.loop.reductions, accumulators, strict=True)
             ]
 
@@ -202,7 +209,7 @@ class _Emitter:
     def _column(self, index: list[Value], i: Value, width: int) -> None:
         """Reductions over inner dimensions, for ``width`` neighbouring kept points at once."""
         reduced = [d for d in range(len(self.dims)) if not self.dims[d][2]]
-        start = [self._start(r.kind, r.value.dtype, width) for r in self.loop.reductions]
+        start = [self._start(r, width) for r in self.loop.reductions]
 
         def run(left: Sequence[int], carried: list[Value]) -> list[Value]:
             if not left:
@@ -223,7 +230,7 @@ class _Emitter:
         first = len(self.loop.loads) + len(self.loop.stores)
         for k, x in enumerate(results):
             row = rows[first + k]
-            self.b.store(x, self._element(row, i), stride=row.stride)
+            self.b.store(self.b.cast(x, row.kind), self._element(row, i), stride=row.stride)
 
     def _reduce_rows(self, index: list[Value]) -> None:
         """Reductions whose last dimension is vectorized: accumulators of whole vectors, combined at the end."""
@@ -231,8 +238,8 @@ class _Emitter:
         reduced = [d for d in range(len(self.dims)) if not self.dims[d][2] and d != self.vector]
         copies = ACCUMULATORS if n >= ACCUMULATORS * self.width else 1
         kinds = self.loop.reductions
-        wide = [self._start(r.kind, r.value.dtype, self.width) for _ in range(copies) for r in kinds]
-        narrow = [self._start(r.kind, r.value.dtype, 1) for r in kinds]
+        wide = [self._start(r, self.width) for _ in range(copies) for r in kinds]
+        narrow = [self._start(r, 1) for r in kinds]
 
         def row(carried: list[Value]) -> list[Value]:
             rows = self._rows(index, self.vector)
@@ -293,6 +300,12 @@ class _Emitter:
                 following += new
             k.next(*following)
         return k.results
+
+
+def _carried(dtype: np.dtype[Any]) -> str:
+    """What a reduction of a dtype is carried in: float16 in float32, rounded at the end."""
+    kind = kind_of(dtype)
+    return "f32" if kind == "f16" else kind
 
 
 def _collapse(dims: list[tuple[int, tuple[int, ...], bool]]) -> list[tuple[int, tuple[int, ...], bool]]:

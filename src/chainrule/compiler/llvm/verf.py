@@ -99,4 +99,6 @@ def gelu(b: Builder, x: Value, terms: str) -> Value:
     negative = x < 0.0
     y = scale(b, b.select(negative, x * m, m), n, integer)
     y = b.select(a > 39.5, b.select(negative, a * 0.0, 0.0), y)
-    return b.select(negative, b.copysign(y, x), x * (1.0 - y))
+    far = b.select(negative, b.copysign(y, x), x * (1.0 - y))
+    near = x * b.fma(_near(b, x * math.sqrt(0.5), terms), 0.5, 0.5)
+    return b.select(a < 0.5, near, far)

@@ -47,7 +47,17 @@ def lowers(name: str, dtype: Any, *, has_report: bool = True, has_f16: bool = Tr
 
 
 _FLOAT_ONLY: set[str] = set()
-_NO_BOOL = {"neg", "sub", "sign", "remainder", "fmod", "floor_divide", "bitwise_left_shift", "bitwise_right_shift"}
+_NO_BOOL = {
+    "neg",
+    "sub",
+    "sign",
+    "round",
+    "remainder",
+    "fmod",
+    "floor_divide",
+    "bitwise_left_shift",
+    "bitwise_right_shift",
+}
 
 
 def _register(name: str, rule: Callable[..., Value]) -> None:

@@ -1,0 +1,99 @@
+"""Random programs: lists of steps on a pool of tensors, run by eager mode and by whatever is held to it.
+
+Steps are arithmetic, shapes, reductions, views, writes through views, draws and products; all tensors of the pool have
+the shape (ROWS, COLUMNS).
+"""
+
+import numpy as np
+from hypothesis import strategies as st
+
+import chainrule as cr
+
+ROWS, COLUMNS = 3, 4
+UNARY = ["neg", "sin", "tanh", "sigmoid", "exp", "abs", "relu", "square", "floor"]
+BINARY = ["add", "sub", "mul", "maximum", "div", "where", "pow"]
+SHAPES = ["transpose twice", "flip", "cat", "reshape", "slice", "gather"]
+REDUCE = ["sum", "mean", "amax", "softmax", "cumsum", "logsumexp"]
+WRITE = ["add_", "row", "column", "mask", "copy", "view", "detach"]
+STEP = st.tuples(
+    st.sampled_from(UNARY + BINARY + SHAPES + REDUCE + WRITE + ["draw", "matmul"]),
+    st.integers(0, 7),
+    st.integers(0, 7),
+    st.sampled_from([0.5, -1.25, 2.0, 3.0]),
+)
+
+
+def apply_step(pool, step, writable):
+    """One step; new tensors are added to the pool, which holds (ROWS, COLUMNS) tensors only."""
+    name, i, j, number = step
+    x, y = pool[i % len(pool)], pool[j % len(pool)]
+    out = None
+    if name in UNARY:
+        out = getattr(cr, name)(x * 0.5 if name == "exp" else x)
+    elif name == "where":
+        out = cr.where(x > y, x, number)
+    elif name == "div":
+        out = x / (y * y + 1.0)
+    elif name == "pow":
+        out = (x.abs() + 0.5) ** number
+    elif name in BINARY:
+        out = getattr(cr, name)(x, y)
+    elif name == "transpose twice":
+        out = (x.T * number).T
+    elif name == "flip":
+        out = cr.flip(x, (j % 2,))
+    elif name == "cat":
+        out = cr.cat([x[: j % 3], y[j % 3 :]])
+    elif name == "reshape":
+        out = (x.reshape(2, 6) + y.reshape(-1)[:6]).reshape(ROWS, COLUMNS)
+    elif name == "slice":
+        out = x[:, 1:2] * y
+    elif name == "gather":
+        out = x[cr.tensor([2, 0, j % 3])]
+    elif name in ("softmax", "cumsum"):
+        out = getattr(cr, name)(x, j % 2)
+    elif name in REDUCE:
+        out = getattr(cr, name)(x, j % 2, keepdim=True) + y
+    elif name == "matmul":
+        out = (x @ y.T) @ x * 0.1
+    elif name == "draw":
+        out = cr.rand(ROWS, COLUMNS) * x
+    else:
+        write_step(name, pool[writable[i % len(writable)]], y, j, number)
+    if out is not None:
+        pool.append(out.clamp(-1e3, 1e3))
+
+
+def write_step(name, target, y, j, number):
+    with cr.no_grad():
+        if name == "add_":
+            target.add_(y * number)
+        elif name == "row":
+            target[j % ROWS] = y[0]
+        elif name == "column":
+            target[:, 1:3] *= number
+        elif name == "mask":
+            target[target > 1.0] = number
+        elif name == "copy":
+            target.copy_(y)
+        elif name == "view":
+            target.T[j % COLUMNS].sub_(y[:, 0])
+        else:
+            target.detach().mul_(0.5)
+
+
+def make(seed):
+    rng = np.random.default_rng(seed)
+    x, buffer, w = (cr.from_numpy(rng.standard_normal((ROWS, COLUMNS)).astype(np.float32)) for _ in range(3))
+    return x, buffer, w
+
+
+def program_of(steps, buffer, view, w):
+    def run(x):
+        local = cr.zeros(ROWS, COLUMNS)
+        pool = [x, buffer, local, w, view.reshape(1, COLUMNS) * 1.0 + x]
+        for step in steps:
+            apply_step(pool, step, writable=(0, 1, 2))
+        return pool[-1], buffer * 1.0, local, view * 2.0
+
+    return run
