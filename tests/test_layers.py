@@ -199,7 +199,11 @@ def test_the_package_keeps_the_tables():
 
 
 def test_every_row_is_a_package():
-    missing = [name for name in LAYERS if not ((PACKAGE / name / "__init__.py").is_file() or (PACKAGE / f"{name}.py").is_file())]
+    missing = [
+        name
+        for name in LAYERS
+        if not ((PACKAGE / name / "__init__.py").is_file() or (PACKAGE / f"{name}.py").is_file())
+    ]
     assert not missing, f"rows of LAYERS without a package: {missing}"
 
 

@@ -2,7 +2,8 @@
 
 A file holds numbers and words, never code, so loading one from elsewhere is safe. A dictionary of tensors (a state
 dict) becomes a plain safetensors file, which every library that knows the format reads. Anything nested (a checkpoint
-with a model, an optimizer and an epoch) becomes one too: its tensors under their paths, and its shape as JSON in the metadata.
+with a model, an optimizer and an epoch) becomes one too: its tensors under their paths, and its shape as JSON in the
+metadata.
 
 Format: https://huggingface.co/docs/safetensors. 8 bytes with the length of the header (little-endian), the header
 (JSON), the values at offsets from its end.

@@ -258,14 +258,44 @@ def test_in_place_versions_write_what_the_function_returns(case):
 
 
 ALONG = [
-    *[(name, (7,)) for name in "sum mean prod var std amax amin argmax argmin max min any all cumsum cumprod".split()],
+    *[
+        (name, (7,))
+        for name in [
+            "sum",
+            "mean",
+            "prod",
+            "var",
+            "std",
+            "amax",
+            "amin",
+            "argmax",
+            "argmin",
+            "max",
+            "min",
+            "any",
+            "all",
+            "cumsum",
+            "cumprod",
+        ]
+    ],
     *[
         (name, (-8,))
-        for name in "softmax log_softmax logsumexp sort argsort median mode nanmedian cummax squeeze".split()
+        for name in [
+            "softmax",
+            "log_softmax",
+            "logsumexp",
+            "sort",
+            "argsort",
+            "median",
+            "mode",
+            "nanmedian",
+            "cummax",
+            "squeeze",
+        ]
     ],
-    *[(name, (3, 5)) for name in "transpose movedim diagonal unflatten".split()],
-    *[(name, (2, 7)) for name in "split chunk tensor_split topk kthvalue roll repeat_interleave".split()],
-    *[(name, (7, 0)) for name in "select".split()],
+    *[(name, (3, 5)) for name in ["transpose", "movedim", "diagonal", "unflatten"]],
+    *[(name, (2, 7)) for name in ["split", "chunk", "tensor_split", "topk", "kthvalue", "roll", "repeat_interleave"]],
+    *[(name, (7, 0)) for name in ["select"]],
     ("unsqueeze", (9,)),
     ("flip", (7,)),
     ("narrow", (7, 0, 1)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chainrule.compiler.kernels import OUTPUT, Buffer, Call, Check, Kernel, Loop, Plan, Product
+from chainrule.compiler.kernels import OUTPUT, Buffer, Call, Check, Kernel, Loop, Plan, Product, Routine
 
 
 def in_place(plan: Plan, pairs: Sequence[tuple[int, int]]) -> dict[Buffer, Buffer]:
@@ -15,7 +15,7 @@ def in_place(plan: Plan, pairs: Sequence[tuple[int, int]]) -> dict[Buffer, Buffe
     the program half done; and if the input itself is not returned.
     """
     returned = {layout.buffer for layout in plan.outputs}
-    last_failure = max((n for n, k in enumerate(plan.kernels) if isinstance(k, (Check, Call))), default=-1)
+    last_failure = max((n for n, k in enumerate(plan.kernels) if _may_fail(k)), default=-1)
     found: dict[Buffer, Buffer] = {}
     for source, target in pairs:
         old, new = plan.inputs[source], plan.outputs[target].buffer
@@ -31,12 +31,16 @@ def in_place(plan: Plan, pairs: Sequence[tuple[int, int]]) -> dict[Buffer, Buffe
     return found
 
 
+def _may_fail(k: Kernel) -> bool:
+    return isinstance(k, Check | Call) or (isinstance(k, Routine) and k.checks)
+
+
 def _written(k: Kernel) -> set[Buffer]:
     if isinstance(k, Loop):
         return {s.access.buffer for s in k.stores} | {r.access.buffer for r in k.reductions}
     if isinstance(k, Product):
         return {k.c.buffer}
-    return {layout.buffer for layout in k.outputs} if isinstance(k, Call) else set()
+    return {layout.buffer for layout in k.outputs} if isinstance(k, Call | Routine) else set()
 
 
 def _read(k: Kernel) -> set[Buffer]:

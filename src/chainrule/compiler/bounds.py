@@ -249,7 +249,11 @@ def _rounded(name: str, xs: list[Range], value: Array, low: Array, high: Array, 
     if name not in _UNROUNDED:
         step = ULPS.get(name, 1.0) * float(info.eps)
         extra = np.zeros(())
-        if name in ("gelu", "logaddexp"):  # sums that cancel: their error is that of the terms
+        if name == "erfc":  # the reference kernel's exponential of a rounded -x^2
+            u, v = xs[0].ends()
+            relative = np.minimum(np.maximum(abs(u), abs(v)), 40.0) ** 2 * 2.0**-52
+            low, high = low - relative * abs(low), high + relative * abs(high)
+        elif name in ("gelu", "logaddexp"):  # sums that cancel: their error is that of the terms
             for x in xs:
                 u, v = x.ends()
                 extra = np.maximum(extra, np.maximum(abs(u), abs(v)))

@@ -17,7 +17,7 @@ from chainrule.core.errors import did_you_mean, explain
 BOOL, INTEGER, FLOATING = 0, 1, 2
 
 
-class dtype:  # noqa: N801 - PyTorch's spelling
+class dtype:
     """The type of a tensor's elements.
 
     Attributes:
@@ -162,7 +162,7 @@ def _combine(high: np.dtype[Any] | None, low: np.dtype[Any] | None) -> np.dtype[
 
 
 def result_type(operands: Iterable[tuple[np.dtype[Any], int]]) -> np.dtype[Any]:
-    """The dtype of an operation, from ``(dtype, rank)`` pairs; rank 2: has dimensions, 1: zero-dimensional, 0: number."""
+    """The dtype of an operation from ``(dtype, rank)`` pairs; rank 2: has dimensions, 1: has none, 0: Python number."""
     by_rank: list[np.dtype[Any] | None] = [None, None, None]
     for kind, rank in operands:
         held = by_rank[rank]
@@ -173,8 +173,8 @@ def result_type(operands: Iterable[tuple[np.dtype[Any], int]]) -> np.dtype[Any]:
     return found
 
 
-class finfo:  # noqa: N801 - PyTorch's spelling
-    """Limits of a floating dtype: ``eps``, ``max``, ``min``, ``tiny``, ``smallest_normal``, ``resolution``, ``bits``."""
+class finfo:
+    """A floating dtype: ``eps``, ``max``, ``min``, ``tiny``, ``smallest_normal``, ``resolution``, ``bits``."""
 
     def __init__(self, kind: Any = None) -> None:
         info = np.finfo(as_numpy(kind) if kind is not None else _default.numpy)
@@ -184,7 +184,7 @@ class finfo:  # noqa: N801 - PyTorch's spelling
         self.resolution, self.dtype = float(info.resolution), from_numpy(info.dtype).name
 
 
-class iinfo:  # noqa: N801 - PyTorch's spelling
+class iinfo:
     """Limits of an integer dtype: ``max``, ``min``, ``bits``."""
 
     def __init__(self, kind: Any) -> None:

@@ -27,7 +27,7 @@ def blocks(count: int, itemsize: int) -> int:
 
 
 def bits(seed: int, offset: int, count: int, itemsize: int) -> np.ndarray[Any, Any]:
-    """``count`` unsigned integers of 32 bits (``itemsize`` 4) or 64 bits (8) at position ``offset`` of stream ``seed``."""
+    """``count`` unsigned integers of 32 (``itemsize`` 4) or 64 bits (8) at position ``offset`` of stream ``seed``."""
     engine = getattr(_local, "engine", None)
     if engine is None:
         engine = _local.engine = np.random.Philox(0)

@@ -106,7 +106,7 @@ class Interpreter:
         leaf.grad = value
 
     def keeps(self, tensor: Any) -> bool:
-        """Whether a level that watches holds the current value of a tensor (or of a view's root) in place of its own."""
+        """Whether a level that watches holds the current value of a tensor (or a view's root) in place of its own."""
         return self.outer is not None and self.outer.keeps(tensor)
 
     def payload(self, tensor: Any) -> Any:

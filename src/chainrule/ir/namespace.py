@@ -14,9 +14,8 @@ import numpy as np
 
 from chainrule.core.shapes import Shape
 
-
-# NOTE [floating-point warnings]. Infinity and NaN are ordinary results here, as in PyTorch; NumPy warns when one appears
-# first. To switch that off around every ufunc would cost a tenth of an op, so the warnings that this package's own
+# NOTE [floating-point warnings]. Infinity and NaN are ordinary results here, as in PyTorch; NumPy warns when one first
+# appears. To switch that off around every ufunc would cost a tenth of an op, so the warnings that this package's own
 # modules cause are filtered once. NumPy code of the user's still warns as the user has asked for.
 warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"chainrule\.")
 

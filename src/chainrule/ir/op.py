@@ -38,7 +38,7 @@ class Sample(NamedTuple):
     """A test input of an op: functions of a random generator that make the arrays, and the static parameters."""
 
     arrays: tuple[Callable[[np.random.Generator], np.ndarray[Any, Any]], ...]
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = {}  # noqa: RUF012 - a field of a named tuple, and never written
 
 
 class Op:

@@ -67,7 +67,7 @@ class _GradMode:
         return wrapped  # type: ignore[return-value]
 
 
-class no_grad(_GradMode):  # noqa: N801 - PyTorch's spelling
+class no_grad(_GradMode):
     """Within it nothing is recorded for the backward pass. Use as ``with no_grad():`` or ``@no_grad()``."""
 
     __slots__ = ()
@@ -79,7 +79,7 @@ class no_grad(_GradMode):  # noqa: N801 - PyTorch's spelling
         super().__init__(False)
 
 
-class enable_grad(no_grad):  # noqa: N801 - PyTorch's spelling
+class enable_grad(no_grad):
     """Within it the tape records, also inside :class:`no_grad`."""
 
     __slots__ = ()
@@ -88,7 +88,7 @@ class enable_grad(no_grad):  # noqa: N801 - PyTorch's spelling
         _GradMode.__init__(self, True)
 
 
-class inference_mode(no_grad):  # noqa: N801 - PyTorch's spelling
+class inference_mode(no_grad):
     """As :class:`no_grad`; ``inference_mode(False)`` is :class:`enable_grad`."""
 
     __slots__ = ()
@@ -100,7 +100,7 @@ class inference_mode(no_grad):  # noqa: N801 - PyTorch's spelling
         _GradMode.__init__(self, not mode)
 
 
-class set_grad_enabled(_GradMode):  # noqa: N801 - PyTorch's spelling
+class set_grad_enabled(_GradMode):
     """Sets the grad mode at once; as a context manager it restores the earlier mode on leaving."""
 
     __slots__ = ()

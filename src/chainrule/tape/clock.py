@@ -9,6 +9,7 @@ so a write through any of them is seen. The stamp of an array dies with it.
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from types import CodeType
 from typing import Any
 
@@ -48,11 +49,13 @@ def stamp(array: np.ndarray[Any, Any], place: Place = None) -> None:
     held = owner(array)
     key = id(held)
     old = _stamps.get(key)
-    if old is None:
-        reference = weakref.ref(held, lambda _, key=key, stamps=_stamps: stamps.pop(key, None))
-    else:
-        reference = old[2]
+    reference = weakref.ref(held, partial(_forget, key)) if old is None else old[2]
     _stamps[key] = (CLOCK.now, place or user_place(), reference)
+
+
+def _forget(key: int, _: object) -> None:
+    """The owner of that address is gone: its stamp must not be taken for that of the next array there."""
+    _stamps.pop(key, None)
 
 
 def written_since(array: Any, time: int) -> Place | bool:

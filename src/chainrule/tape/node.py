@@ -101,9 +101,7 @@ class Cotangents(tuple[Any, ...]):
     __slots__ = ()
 
     def __add__(self, other: Any) -> Cotangents:
-        return Cotangents(
-            b if a is None else a if b is None else a + b for a, b in zip(self, other, strict=True)
-        )
+        return Cotangents(b if a is None else a if b is None else a + b for a, b in zip(self, other, strict=True))
 
 
 _plans: dict[tuple[Op, tuple[bool, ...]], tuple[tuple[bool, ...], bool]] = {}

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from sys import _getframe
 from typing import Any
 
-
 from numpy import asarray, ndarray
 
 from chainrule.core.errors import _inside, user_place
@@ -75,7 +74,11 @@ def binary(
             return slow(a, b)
         try:
             z = kernel(x, y)
-        except (TypeError, ValueError, OverflowError):  # an escaped tracer, shapes, a huge integer: let the general path explain
+        except (
+            TypeError,
+            ValueError,
+            OverflowError,
+        ):  # an escaped tracer, shapes, a huge integer: let the general path explain
             return slow(a, b)
         o = _new(tensor)
         o._d = z
@@ -128,7 +131,7 @@ def unary(op: Elementwise, slow: Callable[..., Tensor]) -> Callable[[Any], Tenso
             return slow(a)
         x = a._d
         v = a._view
-        if v is not None and v.stale or floats_only and x.dtype.kind != "f":
+        if (v is not None and v.stale) or (floats_only and x.dtype.kind != "f"):
             return slow(a)
         try:
             z = kernel(x)

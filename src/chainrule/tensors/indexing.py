@@ -402,8 +402,19 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     return T.one_hot(index, classes=classes)  # type: ignore[no-any-return]
 
 
-FUNCTIONS = (
-    "index_select take gather take_along_dim scatter scatter_add index_add index_copy index_fill masked_fill "
-    "masked_select nonzero argwhere"
-).split()
+FUNCTIONS = [
+    "index_select",
+    "take",
+    "gather",
+    "take_along_dim",
+    "scatter",
+    "scatter_add",
+    "index_add",
+    "index_copy",
+    "index_fill",
+    "masked_fill",
+    "masked_select",
+    "nonzero",
+    "argwhere",
+]
 PLAIN = ["one_hot"]

@@ -1,4 +1,4 @@
-"""Attaches functions to Tensor: each function stands in one place and is here made method, operator and in-place method."""
+"""Attaches functions to Tensor: each stands in one place and is here made method, operator and in-place method."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from chainrule.core.errors import GradError, explain
 from chainrule.ir.interpreter import Tracer
 from chainrule.ir.state import no_grad
 from chainrule.tape.clock import owner
-from chainrule.tensors.apply import up_to_date
 from chainrule.tensors import backward, creation, indexing, inplace, interop, random, types
+from chainrule.tensors.apply import up_to_date
+from chainrule.tensors.fastpath import TENSORS as T
 from chainrule.tensors.functions import assemble, linalg, placing, pointwise, reduce, scans, shape, statistics
 from chainrule.tensors.inplace import copy_, in_place, write
-from chainrule.tensors.fastpath import TENSORS as T
 from chainrule.tensors.namespace import cast
 from chainrule.tensors.repr import tensor_repr
 from chainrule.tensors.tensor import Tensor, from_data
@@ -37,7 +37,8 @@ _OPERATORS = {
 }  # fmt: skip
 _COMPARISONS = {"lt": T.lt, "le": T.le, "gt": T.gt, "ge": T.ge}
 _CONVERSIONS = {
-    "float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "long": dtypes.int64, "int": dtypes.int32,
+    "float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "long": dtypes.int64,
+    "int": dtypes.int32,
     "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool_,
 }  # fmt: skip
 
@@ -63,7 +64,9 @@ def _fill_(self: Tensor, value: Any) -> Tensor:
     """Write a number, or a tensor of zero dimensions, everywhere."""
     if isinstance(value, Tensor) and value._d.shape:
         raise RuntimeError(
-            explain("fill_ takes a number", got=f"a tensor of shape {tuple(value._d.shape)}", fix="use copy_ for tensors")
+            explain(
+                "fill_ takes a number", got=f"a tensor of shape {tuple(value._d.shape)}", fix="use copy_ for tensors"
+            )
         )
     return copy_(self, value)
 
@@ -227,7 +230,9 @@ def attach_methods() -> None:
     cls.new = lambda self, data=None, *sizes: from_data(Tensor, data, sizes, self._d.dtype)
     cls._base = property(lambda self: None if (base := root_of(self)) is self else base)
     cls.storage_offset = _storage_offset
-    cls.unsqueeze_, cls.squeeze_, cls.t_, cls.transpose_ = (_reshaping(n) for n in ("unsqueeze", "squeeze", "t", "transpose"))
+    cls.unsqueeze_, cls.squeeze_, cls.t_, cls.transpose_ = (
+        _reshaping(n) for n in ("unsqueeze", "squeeze", "t", "transpose")
+    )
 
 
 def _reshaping(name: str) -> Callable[..., Tensor]:
@@ -248,4 +253,3 @@ def _apply_(self: Tensor, function: Callable[[Any], Any]) -> Tensor:
     with no_grad():
         a = self.numpy_payload()
         return copy_(self, T.copy(creation.from_numpy(np.vectorize(function, otypes=[a.dtype])(a))))
-

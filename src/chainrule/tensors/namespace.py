@@ -89,7 +89,14 @@ def broadcast(xs: list[Tensor]) -> list[Tensor]:
     return [x if x._d.shape == shape else TENSORS.broadcast_to(x, shape) for x in xs]
 
 
-_FLOAT_ONLY_BITS = ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "bitwise_left_shift", "bitwise_right_shift")
+_FLOAT_ONLY_BITS = (
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_xor",
+    "bitwise_not",
+    "bitwise_left_shift",
+    "bitwise_right_shift",
+)
 
 
 def elementwise_function(op: Elementwise) -> Callable[..., Tensor]:
@@ -139,8 +146,9 @@ def structural_function(op: Op) -> Callable[..., Any]:
 for _op in REGISTRY.values():
     setattr(TENSORS, _op.name, elementwise_function(_op) if isinstance(_op, Elementwise) else structural_function(_op))
 
+
 def add_shortcuts() -> None:
-    """Let ``broadcast_to``, ``reshape`` and ``cast`` return their input where nothing changes, and reshape fill in a -1."""
+    """Let ``broadcast_to``, ``reshape`` and ``cast`` return their input where nothing changes, and reshape fill in -1."""
     broadcast_op, reshape_op = TENSORS.broadcast_to, TENSORS.reshape
 
     def broadcast_to(x: Tensor, shape: Shape) -> Tensor:

@@ -1,4 +1,4 @@
-"""Random tensors, drawn from counter-based generators: a draw depends on the seed and on what was drawn before alone."""
+"""Random tensors from counter-based generators: a draw depends on the seed and on what was drawn before alone."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from chainrule.core.shapes import Shape, flatten_sizes, size_of
 from chainrule.ir.op import REGISTRY
 from chainrule.ir.state import no_grad
 from chainrule.tensors.apply import apply, constant
-from chainrule.tensors.inplace import write
 from chainrule.tensors.fastpath import TENSORS
+from chainrule.tensors.inplace import write
 from chainrule.tensors.namespace import cast
 from chainrule.tensors.tensor import CPU, Tensor, device, wrap
 
 
 class Generator:
-    """A stream of random numbers: a seed, and the position reached. Both are tensors, so a capture carries them along."""
+    """A stream of random numbers: a seed and the position reached, both tensors, so that capture carries them on."""
 
     def __init__(self, device: Any = "cpu") -> None:
         self._seed = wrap(np.array(67280421310721, np.int64))
@@ -208,7 +208,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
     else:
         shape = np.broadcast_shapes(*(v._d.shape for v in (mean, std) if isinstance(v, Tensor)))
     given = next((v._d.dtype for v in (mean, std) if isinstance(v, Tensor)), None)
-    out: Tensor = normal_numbers(shape, given or _kind(None), generator) * std + mean  # type: ignore[operator]
+    out: Tensor = normal_numbers(shape, given or _kind(None), generator) * std + mean
     return out
 
 

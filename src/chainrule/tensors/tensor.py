@@ -49,7 +49,7 @@ class Size(tuple[int, ...]):
         return f"chainrule.Size({list(self)})"
 
 
-class device:  # noqa: N801 - PyTorch's spelling
+class device:
     """Where a tensor lives; eager tensors live on ``cpu``.
 
     Raises:
@@ -70,7 +70,9 @@ class device:  # noqa: N801 - PyTorch's spelling
         self.type, self.index = name, int(number) if number else index
 
     def __repr__(self) -> str:
-        return f"device(type={self.type!r})" if self.index is None else f"device(type={self.type!r}, index={self.index})"
+        return (
+            f"device(type={self.type!r})" if self.index is None else f"device(type={self.type!r}, index={self.index})"
+        )
 
     def __str__(self) -> str:
         return self.type if self.index is None else f"{self.type}:{self.index}"
@@ -102,7 +104,7 @@ class Tensor:
     _current: Any
 
     def __new__(cls, data: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """``Tensor(data)`` copies data as the default dtype; ``Tensor(2, 3)`` is an uninitialized shape, as in PyTorch."""
+        """``Tensor(data)`` copies data as the default dtype; ``Tensor(2, 3)`` is a shape without values to rely on."""
         return from_data(cls, data, args)
 
     @property
@@ -150,7 +152,9 @@ class Tensor:
             if requires_grad:
                 return self
             raise GradError(
-                explain("only leaf tensors can stop requiring a gradient", fix="use .detach() for a copy without history")
+                explain(
+                    "only leaf tensors can stop requiring a gradient", fix="use .detach() for a copy without history"
+                )
             )
         if requires_grad and self._d.dtype.kind != "f":
             raise GradError(
@@ -270,7 +274,7 @@ class Tensor:
 
     # ---- numbers out of it
     def numpy_payload(self) -> Any:
-        """The NumPy array itself (a scalar result is made an array first); raises ``TracerError`` for a traced value."""
+        """The NumPy array (a scalar result is made an array first); raises ``TracerError`` for a traced value."""
         d = self._d
         if type(d) is not np.ndarray:
             if isinstance(d, Tracer):
@@ -305,7 +309,9 @@ class Tensor:
         _guard_number(self)
         if d.size != 1:
             raise RuntimeError(
-                explain("item() needs exactly one element", got=f"shape {d.shape}", fix="reduce first, or use .tolist()")
+                explain(
+                    "item() needs exactly one element", got=f"shape {d.shape}", fix="reduce first, or use .tolist()"
+                )
             )
         return d.item()
 
@@ -326,8 +332,8 @@ class Tensor:
             raise TracerError(
                 explain(
                     f"the truth of {self._d!r} is not known: it has no value while it is traced",
-                    fix="use chainrule.where(condition, a, b) instead of `if`, transform or capture the parts before and "
-                    "after the branch separately, or branch outside, on the result",
+                    fix="use chainrule.where(condition, a, b) instead of `if`, transform or capture the parts before "
+                    "and after the branch separately, or branch outside, on the result",
                 )
             )
         if self._d.size != 1:
@@ -370,7 +376,9 @@ class Tensor:
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         if type(self._history) is Node:
             raise RuntimeError(
-                explain("only leaf tensors can be copied deeply", fix="use .detach().clone(), or .clone() to keep history")
+                explain(
+                    "only leaf tensors can be copied deeply", fix="use .detach().clone(), or .clone() to keep history"
+                )
             )
         out = object.__new__(type(self))
         memo[id(self)] = out

@@ -55,7 +55,7 @@ class _Places:
         n = len(self.dims)
         while n:
             table, index, _ = self.dims[n - 1].strides
-            if index or not (table or self.mode == READ):
+            if index or False:
                 break
             n -= 1
         return self.dims[:n], self.dims[n:]
@@ -85,7 +85,8 @@ def emit_places(module: Module, name: str, r: Routine) -> None:
             start = b.at(pointers[0], i if p.step == 1 else i * p.step, kind)
             both = [Dim(d.size, (d.strides[0], d.strides[2])) for d in inner]
             last = both[-1] if both else Dim(1, (0, 0))
-            walk(b, both[:-1], [start, pointers[2]], [kind, kind], lambda at: _move(b, p.mode, kind, dtype.kind, last, at))
+            places = [start, pointers[2]]
+            walk(b, both[:-1], places, [kind, kind], lambda at: _move(b, p.mode, kind, dtype.kind, last, at))
 
         if all(d.size for d in p.dims):
             places = [base(b, table, x) for x in (p.table, p.at, p.other)]
@@ -152,6 +153,7 @@ def lowers_places(i: Instruction, has_f16: bool) -> bool:
     x = i.inputs[0].shape
     if name == "put_rows":
         return i.inputs[2].shape == (*index.shape, *x[1:])
-    other = (index.shape if name == "gather" else i.inputs[2].shape) == index.shape
-    fits = all(n == m if name == "gather" else n <= m for d, (n, m) in enumerate(zip(index.shape, x, strict=True)) if d != axis)
-    return other and fits and bool(x)
+    beside = [(n, m) for d, (n, m) in enumerate(zip(index.shape, x, strict=True)) if d != axis]
+    if name == "gather":
+        return bool(x) and all(n == m for n, m in beside)
+    return bool(x) and i.inputs[2].shape == index.shape and all(n <= m for n, m in beside)

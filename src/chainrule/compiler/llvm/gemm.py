@@ -4,13 +4,13 @@
 
     void name(ptr A, ptr B, ptr C, ptr scratch, ptr extras..., i64 row_begin, i64 row_end)
 
-that computes the rows row_begin <= i < row_end of C, counted through all matrices of the batch (0 to batches x M). However
-the rows are divided among calls, each element comes out with the same bits: the order of its sum depends on the
+that computes the rows row_begin <= i < row_end of C, counted through all matrices of the batch (0 to batches x M).
+However the rows are divided among calls, each element comes out with the same bits: the order of its sum depends on the
 specification alone. Two calls may run at the same time with scratch memory of their own.
 
 Loops around a tile: panels of columns in chunks that stay in the level-2 cache, blocks of k, tiles of rows, panels. See
-:mod:`~chainrule.compiler.llvm.gemm_plan` for the choice of code; the scheme is that of Goto and van de Geijn, "Anatomy of
-high-performance matrix multiplication" (2008), with the small operand in the level-2 cache.
+:mod:`~chainrule.compiler.llvm.gemm_plan` for the choice of code; the scheme is that of Goto and van de Geijn, "Anatomy
+of high-performance matrix multiplication" (2008), with the small operand in the level-2 cache.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from chainrule.compiler.llvm import gemm_pack
 from chainrule.compiler.llvm.builder import Builder, Module
@@ -58,11 +59,19 @@ def emit_product(module: Module, name: str, spec: ProductSpec, plan: Plan | None
     plan = plan or make_plan(spec, module.target)
     layout = _Layout(spec, plan, COSTS[module.target.level])
     extras = {f"extra{i}": "ptr" for i in range(len(spec.extras))}
-    arguments = {"A": "ptr", "B": "ptr", "C": "ptr", "scratch": "ptr", **extras, "row_begin": "i64", "row_end": "i64"}
+    arguments: dict[str, Any] = {
+        "A": "ptr",
+        "B": "ptr",
+        "C": "ptr",
+        "scratch": "ptr",
+        **extras,
+        "row_begin": "i64",
+        "row_end": "i64",
+    }
     inner = f"{name}_matrix" if spec.batch else name
     with module.function(inner, internal=bool(spec.batch), noalias=False, **arguments) as b:
         work = _Product(b, spec, plan, layout)
-        {"outer": work.outer, "dot": work.dot, "column": work.column, "none": lambda: None}[plan.family]()
+        {"outer": work.outer, "dot": work.dot, "column": work.column, "none": work.none}[plan.family]()
     if spec.batch:
         with module.function(name, noalias=False, **arguments) as b:
             _over_batch(b, inner, spec)
@@ -77,7 +86,8 @@ def _over_batch(b: Builder, inner: str, spec: ProductSpec) -> None:
     begin, end = b.args[-2:]
     scratch = b.args[3]
     with b.loop(b.idiv(begin, M), b.idiv(end + (M - 1), M)) as matrix:
-        index, rest = [], matrix
+        index: list[Value] = []
+        rest = matrix
         for n in reversed(spec.batch[1:]):
             index.insert(0, b.irem(rest, n))
             rest = b.idiv(rest, n)
@@ -186,6 +196,9 @@ class _Product:
         partial, depth, flag = more.get("partial", c), more.get("depth", zero), more.get("flag", zero)
         b.call(tile_function(b.module, tile), a, p, c, partial, depth, flag, row, column, *self.extras)
 
+    def none(self) -> None:
+        """Nothing to compute."""
+
     # ---- outer
     def outer(self) -> None:
         """Tiles that take a vector of columns and step through k."""
@@ -243,9 +256,10 @@ class _Product:
         b, spec, plan = self.b, self.spec, self.plan
         a, strides = self.at(self.a, (row, spec.a_strides[0]), (k, spec.a_strides[1])), spec.a_strides
         b_k = run.stride if plan.pack else spec.b_strides[0]
-        make = lambda finish: Tile(  # noqa: E731 - all but the last field
-            self.kind, z, run.pieces, strides, b_k, plan.pack is not None, plan.chains, finish
-        )
+
+        def tile(finish: Finish) -> Tile:
+            return Tile(self.kind, z, run.pieces, strides, b_k, plan.pack is not None, plan.chains, finish)
+
         blocked, partial = plan.depth < spec.K, self.layout.row
         with b.loop(0, panels) as j:
             column = (panel + j) * run.columns + run.start
@@ -254,21 +268,21 @@ class _Product:
             else:
                 p = self.at(self.p, (k, spec.b_strides[0]), (column, spec.b_strides[1]))
             if not blocked:
-                self.call(make(self.finish()), a, p, row, column, depth=depth)
+                self.call(tile(self.finish()), a, p, row, column, depth=depth)
                 return
             flag = b.select(k > 0, b.i64(1), 0)
             if not partial:
                 finish = self.finish(add="always" if spec.accumulate else "flag")
-                self.call(make(finish), a, p, row, column, depth=depth, flag=flag)
+                self.call(tile(finish), a, p, row, column, depth=depth, flag=flag)
                 return
             sums = b.offset(self.scratch, self.layout.partial)
             sums = self.at(sums, (row, partial), (column, 1))
             last = k >= spec.K - plan.depth
             with b.if_(b.not_(last)):
                 finish = Finish((0, 0), partial, last=False, extras=len(spec.extras))
-                self.call(make(finish), a, p, row, column, depth=depth, flag=flag, partial=sums)
+                self.call(tile(finish), a, p, row, column, depth=depth, flag=flag, partial=sums)
             with b.if_(last):
-                self.call(make(self.finish(partial=partial)), a, p, row, column, depth=depth, partial=sums)
+                self.call(tile(self.finish(partial=partial)), a, p, row, column, depth=depth, partial=sums)
 
     # ---- dot
     def dot(self) -> None:

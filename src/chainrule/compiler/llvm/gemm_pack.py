@@ -1,10 +1,12 @@
 """Functions that copy operands of a matrix product into scratch, in the order in which tiles read them.
 
-A panel holds ``stride`` neighbouring columns of B as [k][stride], zeros beyond the last column. Every function is made once
-per module and shape; each of the functions here gives its name.
+A panel holds ``stride`` neighbouring columns of B as [k][stride], zeros beyond the last column. Every function is made
+once per module and shape; each of the functions here gives its name.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.gemm_plan import exact
@@ -45,14 +47,15 @@ def _copy(b: Builder, source: Value, target: Value, kind: str, lanes: int, width
 def pack_turned(module: Module, kind: str, columns: int) -> str:
     """``(source, panel, depth, b_n, stride)``: up to one vector of columns of B, each contiguous.
 
-    ``depth`` is at least the vector's width; ``b_n`` is the distance of columns, ``stride`` the panel's, in bytes. Square blocks are transposed in
-    registers; the last block overlaps the one before where the width does not divide the depth.
+    ``depth`` is at least the vector's width; ``b_n`` is the distance of columns, ``stride`` the panel's, in bytes.
+    Square blocks are transposed in registers; the last block overlaps the one before where the width does not divide
+    the depth.
     """
     name = f"pack_turned_{kind}_{columns}"
     if module.has(name):
         return name
-    size, width = BYTES[kind], module.target.width(BYTES[kind])
-    arguments = {"source": "ptr", "panel": "ptr", "depth": "i64", "b_n": "i64", "stride": "i64"}
+    width = module.target.width(BYTES[kind])
+    arguments: dict[str, Any] = {"source": "ptr", "panel": "ptr", "depth": "i64", "b_n": "i64", "stride": "i64"}
     with module.function(name, internal=True, noalias=False, inline=False, **arguments) as b:
         source, panel, depth, b_n, stride = b.args
         last = depth - width
@@ -77,7 +80,7 @@ def pack_any(module: Module, kind: str) -> str:
     name = f"pack_any_{kind}"
     if module.has(name):
         return name
-    numbers = {n: "i64" for n in ("depth", "columns", "stride", "b_k", "b_n")}
+    numbers: dict[str, Any] = dict.fromkeys(("depth", "columns", "stride", "b_k", "b_n"), "i64")
     with module.function(name, internal=True, noalias=False, inline=False, source="ptr", panel="ptr", **numbers) as b:
         source, panel, depth, columns, stride, b_k, b_n = b.args
         with b.loop(0, depth) as k:

@@ -2,8 +2,8 @@
 
 Three families of code:
 
-- ``outer``: the tile C[z rows, p vectors] stays in registers while k runs; each step takes p vectors of a row of B and z
-  scalars of A. B may be packed into panels [k][p W].
+- ``outer``: the tile C[z rows, p vectors] stays in registers while k runs; each step takes p vectors of a row of B and
+  z scalars of A. B may be packed into panels [k][p W].
 - ``dot``: both operands run along k; z x r vectors of partial sums, added up across lanes at the end.
 - ``column``: N = 1 and A runs along its rows: the rows are the lanes.
 
@@ -31,16 +31,16 @@ class ProductSpec:
     Attributes:
         M, N, K: sizes, zero allowed.
         dtype: "f32" or "f64".
-        a_strides, b_strides, c_strides: distance of rows and of columns, counted in elements. A zero repeats an operand's
-            element; the elements of C must be distinct.
+        a_strides, b_strides, c_strides: distance of rows and of columns, counted in elements. A zero repeats an
+            operand's element; the elements of C must be distinct.
         batch: sizes of the batch dimensions; none for a single product.
         a_batch, b_batch, c_batch: distance of the matrices along each batch dimension, in elements; 0 repeats.
         accumulate: add to what is in C.
         epilogue: what happens to each element before it is stored: called as ``epilogue(b, value, row, column, width,
             mask, extras)`` when code is made, with a vector of ``width`` neighbours in one row (first at ``row``,
-            ``column``, both i64 values, counted within one matrix of the batch), the mask of the lanes that exist (None:
-            all) and the extra pointers; returns the value to store and may load and store elsewhere. It must take any
-            power of two as width, and treat lanes independently.
+            ``column``, both i64 values, counted within one matrix of the batch), the mask of the lanes that exist
+            (None: all) and the extra pointers; returns the value to store and may load and store elsewhere. It must take
+            any power of two as width, and treat lanes independently. It may read C only through an extra pointer.
         extras: one entry per extra pointer: its distance along each batch dimension, in bytes.
     """
 
@@ -110,8 +110,8 @@ class Costs:
     Attributes:
         tiles: most rows of an outer tile for each width in vectors, so that the accumulators stay in registers.
         dots: (rows, columns) of dot tiles.
-        multiply, load, latency: of a multiply-add of vectors; of a vector load or broadcast (a quarter of which does not
-            hide behind the arithmetic); of a chain's step.
+        multiply, load, latency: of a multiply-add of vectors; of a vector load or broadcast (a quarter of which does
+            not hide behind the arithmetic); of a chain's step.
         call, store: of entering a tile; of finishing one vector of it.
         reduce: of adding up the lanes of one vector of partial sums.
         pack, turn: of copying one vector of B into a panel; the same with transposition.
@@ -120,8 +120,8 @@ class Costs:
         variety: cycles that each kind of tile beyond the first counts for (at most a hundredth of the whole): it takes
             milliseconds to compile.
         depth: steps of k in a block, where there are more than two blocks of them.
-        alias: where A is read down its columns, and these lie a multiple of 1 KiB apart, their lines compete for few places
-            in the caches: a block of k reaches over this many bytes at most.
+        alias: where A is read down its columns, and these lie a multiple of 1 KiB apart, their lines compete for few
+            places in the caches: a block of k reaches over this many bytes at most.
     """
 
     tiles: dict[int, int]
@@ -135,7 +135,7 @@ class Costs:
     pack: float
     turn: float
     near: int = 512 << 10
-    far: int = 1 << 20
+    far: int = 512 << 10
     variety: float = 20e3
     depth: int = 400
     alias: int = 512 << 10
@@ -144,12 +144,12 @@ class Costs:
 _WIDE = {1: 24, 2: 14, 3: 8, 4: 6, 8: 2, 16: 1}
 _WIDE_DOTS = ((1, 8), (2, 8), (3, 4), (4, 4), (5, 4), (6, 4))
 _FEW, _FEW_DOTS = {1: 12, 2: 6, 4: 2, 8: 1}, ((1, 8), (2, 4))
-#: The one place with numbers about processors. Measured on an AMD EPYC with AVX-512 (Zen 4), cut down for AVX2 and SSE2.
+#: The one place with numbers about processors. Measured on an AMD EPYC with AVX-512 (Zen 4), whole and cut down.
 COSTS = {
     "avx512": Costs(_WIDE, _WIDE_DOTS, 1.0, 0.5, 4.0, call=20.0, store=2.0, reduce=4.0, pack=3.0, turn=5.0),
     "neon": Costs(_WIDE, _WIDE_DOTS, 0.5, 0.5, 4.0, call=20.0, store=1.0, reduce=2.0, pack=2.0, turn=3.0),
-    "avx2": Costs(_FEW, _FEW_DOTS, 0.5, 0.5, 4.0, call=20.0, store=1.0, reduce=3.0, pack=2.0, turn=4.0),
-    "sse2": Costs(_FEW, _FEW_DOTS, 1.0, 0.5, 8.0, call=20.0, store=1.0, reduce=2.0, pack=2.0, turn=3.0),
+    "avx2": Costs(_FEW, _FEW_DOTS, 0.5, 0.5, 4.0, call=20.0, store=1.0, reduce=3.0, pack=2.0, turn=4.0, far=256 << 10),
+    "sse2": Costs(_FEW, _FEW_DOTS, 1.0, 0.5, 8.0, call=20.0, store=1.0, reduce=2.0, pack=2.0, turn=3.0, far=256 << 10),
 }
 
 
@@ -205,7 +205,7 @@ class Plan:
 
 
 def even(total: int, most: int) -> int:
-    """The size of the larger parts when ``total`` is cut into as few near-equal parts of at most ``most`` as it takes."""
+    """The larger size when ``total`` is cut into as few near-equal parts of at most ``most`` as it takes."""
     return -(-total // -(-total // most)) if total else 1
 
 
@@ -218,9 +218,7 @@ def _pieces(columns: int, width: int, packed: bool, masked: bool) -> tuple[Piece
     full, tail = divmod(columns, width)
     pieces = [Piece(i * width, width, width) for i in range(full)]
     parts = exact(tail)
-    if tail and packed:
-        pieces.append(Piece(full * width, width, tail))
-    elif len(parts) > 1 and masked:
+    if (tail and packed) or (len(parts) > 1 and masked):
         pieces.append(Piece(full * width, width, tail))
     else:
         at = full * width
@@ -260,7 +258,7 @@ def make_plan(spec: ProductSpec, target: Target) -> Plan:
         for most, high in costs.tiles.items()
         for rows in _heights(spec.M, high)
     ]
-    if spec.K >= width and spec.a_strides[1] == 1 and (spec.b_strides[0] == 1 or spec.N == 1):
+    if width <= spec.K and spec.a_strides[1] == 1 and (spec.b_strides[0] == 1 or spec.N == 1):
         shapes = ((8, 1),) if spec.N == 1 else costs.dots
         plans += [
             _dot(spec, costs, width, rows, columns) for high, columns in shapes for rows in _heights(spec.M, high)
@@ -293,7 +291,7 @@ def _outer(spec: ProductSpec, target: Target, costs: Costs, width: int, most: in
     pack = None
     if spec.b_strides[1] != 1 and N > 1:
         pack = "turn" if spec.b_strides[0] == 1 and width <= K else "any"
-    elif (N % width and not masked and M > 2 and N > 1) or (M >= 4 * rows and K * N * size > costs.far):
+    elif (N % width and not masked and M > 2 and N > 1) or (4 * rows <= M and K * N * size > costs.far):
         pack = "rows"
     runs = _runs(N, width, most, pack is not None, masked)
     tiles = -(-M // rows)
@@ -302,8 +300,9 @@ def _outer(spec: ProductSpec, target: Target, costs: Costs, width: int, most: in
     for run in runs:
         p = len(run.pieces)
         once = _step(costs, rows * p, rows + p)
-        cost += run.count * (tiles * (K * once + costs.call + rows * p * costs.store) + K * run.stride / width * step)
-    depth = even(K, block) if K > 2 * block else K
+        cost += run.count * (M / rows * K * once + tiles * costs.call + M * p * costs.store)
+        cost += run.count * K * run.stride / width * step
+    depth = even(K, block) if 2 * block < K else K
     smaller = M % rows != 0 and rows > 1
     few = rows * min(len(r.pieces) for r in runs) * costs.multiply < costs.latency
     return Plan(
@@ -326,7 +325,7 @@ def _dot(spec: ProductSpec, costs: Costs, width: int, rows: int, columns: int) -
     for run in runs:
         sums = rows * run.columns
         once = _step(costs, sums, rows + run.columns)
-        cost += run.count * tiles * (steps * once + costs.call + sums * costs.reduce)
+        cost += run.count * (M / rows * (steps * once + sums * costs.reduce) + tiles * costs.call)
     pack = "any" if spec.b_strides[0] != 1 else None
     cost += 2.0 * K if pack else 0.0
     smaller = M % rows != 0 and rows > 1

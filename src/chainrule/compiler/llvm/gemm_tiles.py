@@ -1,21 +1,19 @@
 """The tile functions of matrix products: the part of C that stays in registers while k runs.
 
-A tile function is made once per module for each :class:`Tile` (or :class:`DotTile`), whatever products call it. All take
-``(A, B, C, P, depth, flag, row, column, extras...)``: addresses of the first elements of the operands, the number of steps
-of k, whether to add what is at the destination, and the tile's place for the epilogue.
+A tile function is made once per module for each :class:`Tile` (or :class:`DotTile`), whatever products call it. All
+take ``(A, B, C, P, depth, flag, row, column, extras...)``: addresses of the first elements of the operands, the number
+of steps of k, whether to add what is at the destination, and the tile's place for the epilogue.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from weakref import WeakKeyDictionary
+from typing import Any
 
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.gemm_plan import Epilogue, Piece, exact
 from chainrule.compiler.llvm.values import BYTES, Value
-
-_made: WeakKeyDictionary[Module, dict[object, str]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,8 @@ class Finish:
 class Tile:
     """An outer tile: ``rows`` of A times ``pieces`` of a row of B, for each k.
 
-    Strides in elements: ``a`` from row to row and from k to k + 1, ``b_k`` from k to k + 1. ``packed``: B is in a panel.
+    Strides in elements: ``a`` from row to row and from k to k + 1, ``b_k`` from k to k + 1. ``packed``: B is in a
+    panel.
     """
 
     kind: str
@@ -72,12 +71,12 @@ class DotTile:
 
 def tile_function(module: Module, tile: Tile | DotTile) -> str:
     """The name of the function of a tile, made at first use."""
-    made = _made.setdefault(module, {})
+    made: dict[Tile | DotTile, str] = vars(module).setdefault("product_tiles", {})  # lives and dies with the module
     if tile not in made:
         name = f"product_tile{len(made)}"
-        numbers = {n: "i64" for n in ("depth", "flag", "row", "column")}
+        numbers = dict.fromkeys(("depth", "flag", "row", "column"), "i64")
         extras = {f"extra{i}": "ptr" for i in range(tile.finish.extras)}
-        arguments = {"A": "ptr", "B": "ptr", "C": "ptr", "P": "ptr", **numbers, **extras}
+        arguments: dict[str, Any] = {"A": "ptr", "B": "ptr", "C": "ptr", "P": "ptr", **numbers, **extras}
         with module.function(name, internal=True, noalias=False, inline=False, **arguments) as b:
             if isinstance(tile, Tile):
                 _outer(b, tile)
@@ -213,7 +212,8 @@ def _split(b: Builder, value: Value, piece: Piece, masked: bool) -> list[tuple[i
         return [(0, value, None)]
     if masked and piece.lanes & (piece.lanes - 1):
         return [(0, value, b.tail_mask(piece.lanes, piece.width))]
-    parts, at = [], 0
+    parts: list[tuple[int, Value, Value | None]] = []
+    at = 0
     for n in exact(piece.lanes):
         parts.append((at, b.shuffle(value, None, range(at, at + n)), None))
         at += n

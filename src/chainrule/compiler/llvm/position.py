@@ -43,7 +43,8 @@ class _Arg:
 
     def load(self, p: Value, i: int | Value, width: int) -> Value:
         """Elements ``i``, ... along the axis, of which ``width`` are side by side."""
-        return self.b.cast(self.b.load(self.b.at(p, i * self.along.strides[0], self.stored), self.stored, width), self.kind)
+        place = self.b.at(p, i * self.along.strides[0], self.stored)
+        return self.b.cast(self.b.load(place, self.stored, width), self.kind)
 
     def better(self, new: Value, old: Value) -> Value:
         """Whether ``new`` is further out; a NaN is further out than all but a NaN."""

@@ -39,7 +39,8 @@ def emit_cumsum(module: Module, name: str, r: Routine) -> None:
                 return [b.at(p, i * s, kind) for p, s in zip(pointers, last.strides, strict=True)]
 
             if last.strides == (1, 1):
-                b.for_vectors(last.size, lanes(b, y.buffer.dtype.itemsize, last.size), lambda i, w: _run(b, kind, along, [at(i)], w))
+                width = lanes(b, y.buffer.dtype.itemsize, last.size)
+                b.for_vectors(last.size, width, lambda i, w: _run(b, kind, along, [at(i)], w))
             else:
                 whole = last.size - last.size % CHAINS
                 with b.loop(0, whole, CHAINS) as i:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from chainrule.compiler.kernels import Routine
 from chainrule.compiler.llvm.builder import Builder, Module
-from chainrule.compiler.llvm.nest import Dim, base, collapse, dims_of, walk
-from chainrule.compiler.llvm.values import BITS, BITS_OF, FLOATS, UNSIGNED, Value, kind_of
+from chainrule.compiler.llvm.nest import base, collapse, dims_of, walk
+from chainrule.compiler.llvm.values import BITS, BITS_OF, FLOATS, Value, kind_of
 from chainrule.ir.graph import Instruction
 
 _INFINITY = {"f16": 0x7C00, "f32": 0x7F800000, "f64": 0x7FF << 52}

@@ -40,7 +40,7 @@ def _product(m: Any, x: Any, y: Any) -> Any:
 
 
 def _linear(m: Any, x: Any, w: Any, b: Any) -> Any:
-    rows = m.reshape(x, (-1, x.shape[-1]))
+    rows = m.reshape(x, (size_of(x.shape[:-1]), x.shape[-1]))
     y = _product(m, rows, m.permute(w, (1, 0)))
     return m.reshape(y + m.broadcast_to(b, y.shape), (*x.shape[:-1], w.shape[0]))
 

@@ -50,7 +50,9 @@ def simplify(graph: Graph) -> Graph:
             found = x
         elif name == "permute" and x in made and made[x].op.name == "permute":
             first = made[x].params["perm"]
-            found = writer.permute(Symbol(writer, made[x].inputs[0]), tuple(first[p] for p in params["perm"]))
+            both = tuple(first[p] for p in params["perm"])
+            source = made[x].inputs[0]
+            found = source if both == tuple(range(len(both))) else writer.permute(Symbol(writer, source), both)
         elif name == "reshape" and x in made and made[x].op.name == "reshape":
             found = writer.reshape(Symbol(writer, made[x].inputs[0]), same.shape)
         elif name in ("sum", "amax", "amin") and all(x.shape[a] == 1 for a in params["axes"]):
@@ -76,22 +78,29 @@ def simplify(graph: Graph) -> Graph:
 def fold(graph: Graph) -> Graph:
     """Instructions whose inputs are all constants, computed now by their reference kernels if the result is small.
 
-    A broadcast number stays a broadcast: storing it would cost memory and gain nothing.
+    A broadcast number stays a broadcast, and so does what is made of such alone: storing it would cost memory.
     """
     known = {c.value: c.array for c in graph.constants}
+    spread: set[Value] = set()
     kept: list[Instruction] = []
     constants = list(graph.constants)
     for i in graph.instructions:
+        result = i.results[0]
         small = sum(r.nbytes for r in i.results) <= 8 * FOLD_LIMIT
-        lazy = i.op.name == "broadcast_to" or i.op.random
-        if lazy or not small or len(i.results) != 1 or not all(v in known for v in i.inputs):
+        if i.op.random or not small or len(i.results) != 1 or not all(v in known for v in i.inputs):
+            kept.append(i)
+            continue
+        if i.op.name == "broadcast_to":
+            known[result] = i.op.kernel(known[i.inputs[0]], **i.params)
+            spread.add(result)
+        if spread.issuperset(i.inputs) or result in spread:
             kept.append(i)
             continue
         with np.errstate(all="ignore"):
             out = i.op.kernel(*(known[v] for v in i.inputs), **i.params)
         array = np.array(out[0] if i.op.residual else out)
-        known[i.results[0]] = array
-        constants.append(Constant(i.results[0], array, i.place))
+        known[result] = array
+        constants.append(Constant(result, array, i.place))
     return Graph(graph.inputs, tuple(constants), tuple(kept), graph.outputs)
 
 

@@ -140,7 +140,11 @@ def _index_losses(
         raise ShapeError(f"weight must have one entry per class: expected shape ({count},), got {tuple(weight.shape)}")
     ignored = _ignored(classes, count, ignore_index)
     safe = classes if ignored is None else ct.where(ignored, 0, classes)
-    losses = TENSORS.softmax_nll(rows, safe, mean=False) if log_p is None else -ct.gather(log_p, 1, safe.unsqueeze(1)).squeeze(1)
+    losses = (
+        TENSORS.softmax_nll(rows, safe, mean=False)
+        if log_p is None
+        else -ct.gather(log_p, 1, safe.unsqueeze(1)).squeeze(1)
+    )
     weights = None if weight is None else ct.index_select(weight, 0, safe)
     if weights is not None:
         losses = losses * weights

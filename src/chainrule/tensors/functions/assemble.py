@@ -174,7 +174,17 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     return T.mul(input, scale)  # type: ignore[no-any-return]
 
 
-FUNCTIONS = (
-    "atleast_3d hsplit vsplit dsplit diagflat select_scatter slice_scatter diagonal_scatter unfold sum_to_size renorm"
-).split()
-PLAIN = "dstack block_diag cartesian_prod combinations".split()
+FUNCTIONS = [
+    "atleast_3d",
+    "hsplit",
+    "vsplit",
+    "dsplit",
+    "diagflat",
+    "select_scatter",
+    "slice_scatter",
+    "diagonal_scatter",
+    "unfold",
+    "sum_to_size",
+    "renorm",
+]
+PLAIN = ["dstack", "block_diag", "cartesian_prod", "combinations"]

@@ -298,5 +298,5 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     return T.permute(x, tuple(lx.index(c) for c in out)) if lx != out else x
 
 
-FUNCTIONS = "matmul mm mv bmm dot vdot inner outer ger addmm addmv baddbmm kron".split()
-PLAIN = "linear tensordot einsum".split()
+FUNCTIONS = ["matmul", "mm", "mv", "bmm", "dot", "vdot", "inner", "outer", "ger", "addmm", "addmv", "baddbmm", "kron"]
+PLAIN = ["linear", "tensordot", "einsum"]

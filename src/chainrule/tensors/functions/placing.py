@@ -97,5 +97,5 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     return T.where(m, taken, x)  # type: ignore[no-any-return]
 
 
-FUNCTIONS = "unique_consecutive msort put masked_scatter".split()
-PLAIN = "searchsorted bucketize fill".split()
+FUNCTIONS = ["unique_consecutive", "msort", "put", "masked_scatter"]
+PLAIN = ["searchsorted", "bucketize", "fill"]

@@ -388,8 +388,37 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     return constant(np.histogram(a, bins, (low, high))[0].astype(a.dtype))
 
 
-FUNCTIONS = (
-    "sum mean var std var_mean std_mean prod cumsum cumprod amax amin aminmax argmax argmin max min any all "
-    "count_nonzero logsumexp softmax log_softmax norm dist argsort sort topk kthvalue median unique bincount "
-    "histc"
-).split()
+FUNCTIONS = [
+    "sum",
+    "mean",
+    "var",
+    "std",
+    "var_mean",
+    "std_mean",
+    "prod",
+    "cumsum",
+    "cumprod",
+    "amax",
+    "amin",
+    "aminmax",
+    "argmax",
+    "argmin",
+    "max",
+    "min",
+    "any",
+    "all",
+    "count_nonzero",
+    "logsumexp",
+    "softmax",
+    "log_softmax",
+    "norm",
+    "dist",
+    "argsort",
+    "sort",
+    "topk",
+    "kthvalue",
+    "median",
+    "unique",
+    "bincount",
+    "histc",
+]

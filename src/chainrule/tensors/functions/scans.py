@@ -142,5 +142,5 @@ def gradient(input: Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: in
     return tuple(out)
 
 
-FUNCTIONS = "cummax cummin logcumsumexp diff".split()
-PLAIN = "trapezoid trapz cumulative_trapezoid gradient".split()
+FUNCTIONS = ["cummax", "cummin", "logcumsumexp", "diff"]
+PLAIN = ["trapezoid", "trapz", "cumulative_trapezoid", "gradient"]

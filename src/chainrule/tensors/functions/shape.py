@@ -18,7 +18,6 @@ from chainrule.tensors.namespace import broadcast, cast, common_dtype
 from chainrule.tensors.tensor import Tensor
 from chainrule.tensors.views import shares_memory
 
-
 _alias, _permute, _reshape = VIEWS["alias"], VIEWS["permute"], VIEWS["reshape"]
 _BACKWARDS = tuple([tuple(range(rank))[::-1] for rank in range(65)])
 
@@ -530,13 +529,64 @@ def numel(input: Tensor) -> int:
     return size_of(input._d.shape)
 
 
-FUNCTIONS = (
-    "detach reshape view view_as reshape_as flatten ravel unflatten permute transpose t movedim squeeze unsqueeze "
-    "expand expand_as broadcast_to clone contiguous is_contiguous select narrow unbind split split_with_sizes chunk "
-    "tensor_split repeat tile repeat_interleave roll flip fliplr flipud rot90 tril triu diagonal diag_embed diag trace "
-    "to size numel"
-).split()
-PLAIN = (
-    "broadcast_tensors cat concat concatenate stack hstack vstack column_stack atleast_1d atleast_2d meshgrid pad "
-    "constant_pad_nd"
-).split()
+FUNCTIONS = [
+    "detach",
+    "reshape",
+    "view",
+    "view_as",
+    "reshape_as",
+    "flatten",
+    "ravel",
+    "unflatten",
+    "permute",
+    "transpose",
+    "t",
+    "movedim",
+    "squeeze",
+    "unsqueeze",
+    "expand",
+    "expand_as",
+    "broadcast_to",
+    "clone",
+    "contiguous",
+    "is_contiguous",
+    "select",
+    "narrow",
+    "unbind",
+    "split",
+    "split_with_sizes",
+    "chunk",
+    "tensor_split",
+    "repeat",
+    "tile",
+    "repeat_interleave",
+    "roll",
+    "flip",
+    "fliplr",
+    "flipud",
+    "rot90",
+    "tril",
+    "triu",
+    "diagonal",
+    "diag_embed",
+    "diag",
+    "trace",
+    "to",
+    "size",
+    "numel",
+]
+PLAIN = [
+    "broadcast_tensors",
+    "cat",
+    "concat",
+    "concatenate",
+    "stack",
+    "hstack",
+    "vstack",
+    "column_stack",
+    "atleast_1d",
+    "atleast_2d",
+    "meshgrid",
+    "pad",
+    "constant_pad_nd",
+]

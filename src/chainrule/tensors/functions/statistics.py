@@ -176,4 +176,4 @@ def corrcoef(input: Tensor) -> Tensor:
     return T.clamp_max(T.clamp_min(out, -1.0), 1.0)  # type: ignore[no-any-return]
 
 
-FUNCTIONS = "quantile nanquantile nansum nanmean nanmedian mode cov corrcoef".split()
+FUNCTIONS = ["quantile", "nanquantile", "nansum", "nanmean", "nanmedian", "mode", "cov", "corrcoef"]
