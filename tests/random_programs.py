@@ -14,9 +14,10 @@ UNARY = ["neg", "sin", "tanh", "sigmoid", "exp", "abs", "relu", "square", "floor
 BINARY = ["add", "sub", "mul", "maximum", "div", "where", "pow"]
 SHAPES = ["transpose twice", "flip", "cat", "reshape", "slice", "gather"]
 REDUCE = ["sum", "mean", "amax", "softmax", "cumsum", "logsumexp"]
+PLACE = ["argmax", "one hot", "sort", "compare", "half", "double", "scatter_add", "tril", "pad", "stack", "any", "var"]
 WRITE = ["add_", "row", "column", "mask", "copy", "view", "detach"]
 STEP = st.tuples(
-    st.sampled_from(UNARY + BINARY + SHAPES + REDUCE + WRITE + ["draw", "matmul"]),
+    st.sampled_from(UNARY + BINARY + SHAPES + REDUCE + PLACE + WRITE + ["draw", "matmul"]),
     st.integers(0, 7),
     st.integers(0, 7),
     st.sampled_from([0.5, -1.25, 2.0, 3.0]),
@@ -50,6 +51,8 @@ def apply_step(pool, step, writable):
         out = x[:, 1:2] * y
     elif name == "gather":
         out = x[cr.tensor([2, 0, j % 3])]
+    elif name in PLACE:
+        out = place_step(name, x, y, j % 2, number)
     elif name in ("softmax", "cumsum"):
         out = getattr(cr, name)(x, j % 2)
     elif name in REDUCE:
@@ -62,6 +65,34 @@ def apply_step(pool, step, writable):
         write_step(name, pool[writable[i % len(writable)]], y, j, number)
     if out is not None:
         pool.append(out.clamp(-1e3, 1e3))
+
+
+def place_step(name, x, y, dim, number):
+    """Steps with integers, other dtypes, positions and assembled results."""
+    if name == "argmax":
+        return x * x.argmax(dim, keepdim=True) + x.argmin(dim, keepdim=True)
+    if name == "one hot":
+        classes = (y.abs().clamp(0.0, 50.0) * 2).floor().clamp(0.0, 3.0).to(cr.int64)
+        return (cr.nn.functional.one_hot(classes, COLUMNS) * x.unsqueeze(1)).sum(2 - dim) + x[:, :1]
+    if name == "sort":
+        return cr.sort(x, dim).values - y
+    if name == "compare":
+        return ((x > y).to(x.dtype) - (x <= number).to(cr.int32)) * y
+    if name == "half":
+        return x.to(cr.float16).to(x.dtype) + y
+    if name == "double":
+        return (x.to(cr.float64).exp().sum(dim, keepdim=True).log() * number).to(x.dtype) * y
+    if name == "scatter_add":
+        return x.scatter_add(dim, cr.tensor([[0, 2, 1, 2], [1, 1, 0, 0], [2, 0, 0, 1]]), y)
+    if name == "tril":
+        return cr.tril(x, dim - 1) + cr.triu(y, dim)
+    if name == "pad":
+        return cr.nn.functional.pad(x[1:, 1:], (1, 0, 0, 1)) * y
+    if name == "stack":
+        return cr.stack([x, y], dim).reshape(2 * ROWS, COLUMNS)[:: 2 - dim][:ROWS] * number
+    if name == "any":
+        return cr.where((x > number).any(dim, keepdim=True), x, y)
+    return x.var(dim, keepdim=True) * y - x.mean(dim, keepdim=True)
 
 
 def write_step(name, target, y, j, number):

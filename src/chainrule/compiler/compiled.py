@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from chainrule.compiler.function import Captured
@@ -20,11 +20,16 @@ from chainrule.tensors.tensor import Tensor
 
 _SWITCH = "CHAINRULE_COMPILE"
 _told: set[str] = set()
+#: the environment's own dictionary: asked at every call, which `os.environ.get` is too slow for
+_data: dict[Any, Any] = getattr(os.environ, "_data", os.environ)  # type: ignore[assignment]
+_encode: Callable[[str], Any] = getattr(os.environ, "encodevalue", str)
+_KEY = getattr(os.environ, "encodekey", str)(_SWITCH)
+_ON, _OFF = _encode("1"), {_encode(w) for w in ("0", "false", "off", "False", "OFF")}
 
 
 def enabled() -> bool:
     """Whether functions are compiled: not where ``CHAINRULE_COMPILE=0`` is set."""
-    return os.environ.get(_SWITCH, "1").lower() not in ("0", "false", "off")
+    return _data.get(_KEY, _ON) not in _OFF
 
 
 def _tell_once(what: str) -> None:
@@ -56,20 +61,21 @@ def _fits(v: Any, signature: Any) -> bool:
 class _Recent:
     """The last call's program with all that has to be unchanged for the next call to use it at once."""
 
-    __slots__ = ("bound", "grad", "signatures", "structure", "watch")
+    __slots__ = ("bound", "flat", "grad", "signatures", "structure", "watch")
 
     def __init__(self, structure: trees.Structure, leaves: list[Any], watch: Watch, bound: BoundProgram) -> None:
         self.structure, self.bound, self.watch = structure, bound, watch
         self.signatures = [_signature(v) for v in leaves]
         self.grad = get_state().grad
+        arguments, keywords = structure.children
+        self.flat = not keywords.children and all(c.kind is None for c in arguments.children)
 
-    def fits(self, leaves: list[Any], structure: trees.Structure) -> bool:
+    def fits(self, leaves: Sequence[Any], grad: bool) -> bool:
         """Whether the program is right for these arguments and the state of everything else."""
         return (
-            self.grad is get_state().grad
+            self.grad is grad
             and len(leaves) == len(self.signatures)
-            and all([_fits(v, s) for v, s in zip(leaves, self.signatures, strict=True)])
-            and self.structure == structure
+            and all(map(_fits, leaves, self.signatures))
             and self.bound.current()
             and self.watch.unchanged()
         )
@@ -92,11 +98,16 @@ class Compiled(Captured):
         self._recent: list[_Recent] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if get_state().interpreter is not None or not enabled():
+        state = get_state()
+        if state.interpreter is not None or not enabled():
             return self.function(*args, **kwargs)
+        if not kwargs and all([type(a) is Tensor for a in args]):  # nothing to take apart
+            for recent in self._recent:
+                if recent.flat and recent.fits(args, state.grad):
+                    return recent.bound.run(args)
         leaves, structure = trees.flatten((args, kwargs))
         for recent in self._recent:
-            if recent.fits(leaves, structure):
+            if recent.structure == structure and recent.fits(leaves, state.grad):
                 return recent.bound.run(leaves)
         try:
             bound = self._prepare(args, kwargs, leaves, structure)

@@ -21,6 +21,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
+from operator import is_
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -62,13 +64,14 @@ class Watch:
     ones mean that :func:`observe` has to look again.
     """
 
-    __slots__ = ("_dicts", "_held", "_ids", "_readers")
+    __slots__ = ("_dicts", "_readers", "_read", "_size", "_values")
 
     def __init__(self) -> None:
         self._dicts: list[dict[Any, Any]] = []
         self._readers: list[Callable[[], Sequence[Any]]] = []
-        self._ids: list[tuple[int, ...]] = []
-        self._held: list[Any] = []
+        self._values: list[Any] = []
+        self._read: list[list[Any]] = []
+        self._size = 0
 
     def mapping(self, d: dict[Any, Any]) -> None:
         """Watch all values of a dictionary."""
@@ -79,20 +82,21 @@ class Watch:
         self._readers.append(read)
 
     def close(self) -> Watch:
-        """Take the identities, and hold the objects so that none is given to another."""
-        values = [tuple(d.values()) for d in self._dicts] + [tuple(r()) for r in self._readers]
-        self._held = values
-        self._ids = [tuple(map(id, v)) for v in values]
+        """Remember all entries; holding them keeps their addresses from being given to others."""
+        self._values = list(chain.from_iterable(map(dict.values, self._dicts)))
+        self._size = len(self._values)
+        self._read = [list(r()) for r in self._readers]
         return self
 
     def unchanged(self) -> bool:
         """Whether every entry is the object it was."""
-        n = len(self._dicts)
-        for d, ids in zip(self._dicts, self._ids, strict=False):
-            if tuple(map(id, d.values())) != ids:
-                return False
-        for read, ids in zip(self._readers, self._ids[n:], strict=True):
-            if tuple(map(id, read())) != ids:
+        if sum(map(len, self._dicts)) != self._size:
+            return False
+        if not all(map(is_, chain.from_iterable(map(dict.values, self._dicts)), self._values)):
+            return False
+        for read, before in zip(self._readers, self._read, strict=True):
+            now = read()
+            if len(now) != len(before) or not all(map(is_, now, before)):
                 return False
         return True
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Sequence
+from operator import attrgetter, is_
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from chainrule.ir.state import get_state
 from chainrule.tape.clock import Stamper
 from chainrule.tape.node import Leaf
 from chainrule.tensors.tensor import Tensor, wrap
+
+_payload, _node = attrgetter("_d"), attrgetter("_node")
 
 
 class _Gradient:
@@ -41,8 +44,8 @@ class _Gradient:
         t = self.tensor
         if t is not None and type(t._d) is np.ndarray and t._view is None:
             held = 3 if self.leaf.grad is t else 2  # this slot, the local name (and the leaf); the call adds its own
-            if sys.getrefcount(t) == held + 1 and sys.getrefcount(t._d) == 2 and t._d.base is None:
-                return t._d
+            if sys.getrefcount(t) == held + 1 and sys.getrefcount(t._d) == 3 and t._d.base is None:
+                return t._d  # the tensor, the bound program's note of the address, and the call refer to it
         array = np.empty(self.shape, self.dtype)
         self.tensor = wrap(array)
         return array
@@ -65,6 +68,10 @@ class BoundProgram:
         plan = native.plan
         self.aliases = len(aliases)
         self.memory = native.memory()
+        #: arguments that did not require a gradient when captured: if one does now, the result must be differentiable
+        self._without_grad = [
+            s.index for s, e in program.expected if isinstance(s, Argument) and e is not None and not e.requires_grad
+        ]
         self._numbers = [b.number for b in plan.inputs]
         self._arguments = [
             (s.index, self._numbers[n]) for n, s in enumerate(program.sources) if isinstance(s, Argument)
@@ -112,8 +119,11 @@ class BoundProgram:
                 self.memory.table[b.number] = array.__array_interface__["data"][0]
         self._settable = {at for _, at in self._grads}
         self._graded = [(s.held._node, at) for at, s in graded.items() if isinstance(s, State) and at not in self._settable]
+        self._tensors: list[Tensor] = []
         self._arrays: list[Any] = []
         self._nodes: list[Any] = []
+        self._viewed: list[Tensor] = []
+        self._addresses: dict[int, np.ndarray[Any, Any]] = {}
         self._stamper = Stamper()
         self.bound = False
 
@@ -121,8 +131,8 @@ class BoundProgram:
     def bind(self) -> bool:
         """Take the addresses of all state; False if some of it is not plain dense memory."""
         self.bound = False
-        self._arrays = [t._d for t, _ in self._state]
-        self._nodes = [t._node for t, _ in self._state]
+        self._tensors = [t for t, _ in self._state]
+        self._nodes = [t._node for t in self._tensors]
         for t, number in self._state:
             d = t.numpy_payload()
             if not (d.flags.c_contiguous and d.flags.aligned) or (t._view is not None and t._view.stale):
@@ -133,7 +143,8 @@ class BoundProgram:
                 return False
         for number, old in self._aliased:
             self.memory.table[number] = self.memory.table[old]
-        self._arrays = [t._d for t, _ in self._state]
+        self._arrays = [t._d for t in self._tensors]
+        self._viewed = [t for t in self._written if t._view is not None]
         self._stamper = Stamper(*(t._d for t in self._written))
         self.bound = True
         return True
@@ -142,10 +153,9 @@ class BoundProgram:
         """Whether every tensor of the state still holds the array, and is the leaf, that the table knows."""
         if not self.bound:
             return False
-        for (t, _), d, node in zip(self._state, self._arrays, self._nodes, strict=True):
-            if t._d is not d or t._node is not node:
-                return False
-        return True
+        return all(map(is_, map(_payload, self._tensors), self._arrays)) and all(
+            map(is_, map(_node, self._tensors), self._nodes)
+        )
 
     # ---- running
     def run(self, leaves: Sequence[Any]) -> Any:
@@ -154,7 +164,7 @@ class BoundProgram:
         if (
             interpreter is not None
             or self._general
-            or (grad and self.program._has_history(leaves))
+            or (grad and (self.program.history or any([leaves[i]._node is not None for i in self._without_grad])))
             or not (self.current() or self.bind())
         ):
             return self.program.run(leaves)
@@ -182,7 +192,9 @@ class BoundProgram:
             table[number] = a.__array_interface__["data"][0]
         for g, at in self._grads:
             a = outputs[at] = g.fresh()
-            table[g.number] = a.__array_interface__["data"][0]
+            if self._addresses.get(at) is not a:
+                table[g.number] = a.__array_interface__["data"][0]
+                self._addresses[at] = a
         self.native.execute(self.memory)
         del held
         return self._commit(outputs, leaves)
@@ -205,9 +217,8 @@ class BoundProgram:
             node.grad = wrap(np.array(self.output(at, outputs)))
         for node in self._cleared:
             node.grad = None
-        for t in self._written:
-            if t._view is not None:
-                t._view.generation += 1
+        for t in self._viewed:
+            t._view.generation += 1
         self._stamper.stamp()
         result = [
             wrap(outputs[x.index] if x.index in outputs else np.array(self.output(x.index, outputs)))

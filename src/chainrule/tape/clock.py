@@ -31,7 +31,7 @@ class Clock:
 
 CLOCK = Clock()
 #: id of the owning array -> (time of its last write, the user's line, a reference that clears the entry)
-_stamps: dict[int, tuple[int, Place, weakref.ref[Any]]] = {}
+_stamps: dict[int, tuple[int | _Time, Place, weakref.ref[Any]]] = {}
 
 
 def owner(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -63,34 +63,54 @@ def written_since(array: Any, time: int) -> Place | bool:
     if type(array) is not np.ndarray:
         return False
     entry = _stamps.get(id(owner(array)))
-    if entry is None or entry[0] <= time:
+    if entry is None:
+        return False
+    written = entry[0]
+    if (written if isinstance(written, int) else written.now) <= time:
         return False
     return entry[1] or True
+
+
+class _Time:
+    """The time of a write that several arrays share."""
+
+    __slots__ = ("now",)
+
+    def __init__(self, now: int) -> None:
+        self.now = now
 
 
 def _compiled() -> None:
     """The line named for a write by a compiled program."""
 
 
-class Stamper:
-    """Stamps a fixed set of arrays again and again: what a compiled step writes. It keeps the arrays alive."""
+_COMPILED: Place = (_compiled.__code__, 0)
 
-    __slots__ = ("_arrays", "_place")
+
+class Stamper:
+    """Stamps a fixed set of arrays again and again: what a compiled step writes. It keeps the arrays alive.
+
+    Their entries share one mutable time. As long as nothing else was stamped since the last time (the clock tells),
+    the entries are still in place, and one assignment stamps them all.
+    """
+
+    __slots__ = ("_arrays", "_last", "_time")
 
     def __init__(self, *arrays: np.ndarray[Any, Any]) -> None:
-        self._place: Place = (_compiled.__code__, 0)
         owners = {id(owner(a)): owner(a) for a in arrays}
         self._arrays = list(owners.items())
-        for a in owners.values():
-            stamp(a, self._place)
+        self._time = _Time(0)
+        self._last = -1
 
     def stamp(self) -> None:
         """All of them were written just now."""
+        undisturbed = CLOCK.now == self._last
         CLOCK.now += 1
-        now, place = CLOCK.now, self._place
-        for key, a in self._arrays:
-            entry = _stamps.get(key)
-            if entry is None:
-                stamp(a, place)
-            else:
-                _stamps[key] = (now, place, entry[2])
+        self._last = CLOCK.now
+        if not undisturbed:
+            self._time = _Time(0)
+            for key, a in self._arrays:
+                old = _stamps.get(key)
+                reference = weakref.ref(a, partial(_forget, key)) if old is None else old[2]
+                _stamps[key] = (self._time, _COMPILED, reference)
+        self._time.now = CLOCK.now

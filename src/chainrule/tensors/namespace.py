@@ -148,7 +148,7 @@ for _op in REGISTRY.values():
 
 
 def add_shortcuts() -> None:
-    """Let ``broadcast_to``, ``reshape`` and ``cast`` return their input where nothing changes, and reshape fill in -1."""
+    """Let ``broadcast_to``, ``reshape`` and ``cast`` return their input where nothing changes; reshape fills in -1."""
     broadcast_op, reshape_op = TENSORS.broadcast_to, TENSORS.reshape
 
     def broadcast_to(x: Tensor, shape: Shape) -> Tensor:

@@ -55,7 +55,7 @@ class _Places:
         n = len(self.dims)
         while n:
             table, index, _ = self.dims[n - 1].strides
-            if index or False:
+            if index or not (table or self.mode == READ):
                 break
             n -= 1
         return self.dims[:n], self.dims[n:]

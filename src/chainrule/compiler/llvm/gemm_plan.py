@@ -39,8 +39,8 @@ class ProductSpec:
         epilogue: what happens to each element before it is stored: called as ``epilogue(b, value, row, column, width,
             mask, extras)`` when code is made, with a vector of ``width`` neighbours in one row (first at ``row``,
             ``column``, both i64 values, counted within one matrix of the batch), the mask of the lanes that exist
-            (None: all) and the extra pointers; returns the value to store and may load and store elsewhere. It must take
-            any power of two as width, and treat lanes independently. It may read C only through an extra pointer.
+            (None: all) and the extra pointers; returns the value to store and may load and store elsewhere. It must
+            take any power of two as width and treat lanes independently. It may read C only through an extra pointer.
         extras: one entry per extra pointer: its distance along each batch dimension, in bytes.
     """
 
@@ -121,7 +121,7 @@ class Costs:
             milliseconds to compile.
         depth: steps of k in a block, where there are more than two blocks of them.
         alias: where A is read down its columns, and these lie a multiple of 1 KiB apart, their lines compete for few
-            places in the caches: a block of k reaches over this many bytes at most.
+            places in the caches: a block of k of more than 128 steps reaches over this many bytes at most.
     """
 
     tiles: dict[int, int]
@@ -138,7 +138,7 @@ class Costs:
     far: int = 512 << 10
     variety: float = 20e3
     depth: int = 400
-    alias: int = 512 << 10
+    alias: int = 256 << 10
 
 
 _WIDE = {1: 24, 2: 14, 3: 8, 4: 6, 8: 2, 16: 1}
@@ -287,7 +287,7 @@ def _outer(spec: ProductSpec, target: Target, costs: Costs, width: int, most: in
     masked, block = target.has_avx512f, costs.depth
     apart = abs(spec.a_strides[1]) * size
     if apart and apart % 1024 == 0:
-        block = min(block, max(64, costs.alias // apart))
+        block = min(block, max(128, costs.alias // apart))
     pack = None
     if spec.b_strides[1] != 1 and N > 1:
         pack = "turn" if spec.b_strides[0] == 1 and width <= K else "any"
