@@ -349,9 +349,9 @@ def test_sums_at_one_place_are_added_in_order(target: Target):
     assert same(native([g, index])[0], wanted)
 
 
-@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i8", "u1", "?"])
+@pytest.mark.parametrize("dtype", [*DTYPES, "i1"])
 @pytest.mark.parametrize("descending", [False, True])
-@pytest.mark.parametrize("n", [1, 2, 3, 64, 65, 1000])
+@pytest.mark.parametrize("n", [1, 2, 3, 63, 64, 65, 1000])
 def test_sorting_is_stable_with_nan_last(n: int, descending: bool, dtype: str):
     rng = np.random.default_rng(n)
     x = numbers(rng, dtype, (3, n)) if n > 1 else np.ones((3, 1), dtype)
@@ -363,10 +363,11 @@ def test_sorting_is_stable_with_nan_last(n: int, descending: bool, dtype: str):
     native = compiled(lambda a: TENSORS.argsort(a, **params), [x], describe())
     order = native([x])[0]
     assert same(order, REGISTRY["argsort"].kernel(x, **params))
-    key = x.astype("f8") * (-1.0 if descending else 1.0)
-    for row, place in zip(key, order, strict=True):  # and by definition, not by the kernel alone
-        rank = [(np.isnan(v) != descending, 0.0 if np.isnan(v) else v, k) for k, v in enumerate(row)]
-        assert place.tolist() == [k for *_, k in sorted(rank)]
+    for row, place in zip(x.tolist(), order.tolist(), strict=True):  # and by definition, not by the kernel alone
+        ranks = [(v != v, 0 if v != v else v) for v in row]
+        assert place == [
+            k for _, k in sorted(((r, k) for k, r in enumerate(ranks)), key=lambda p: p[0], reverse=descending)
+        ]
 
 
 @pytest.mark.parametrize("test", ["argmax", "argmin"])

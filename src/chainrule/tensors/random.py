@@ -61,7 +61,7 @@ class Generator:
     def draw(self, op: str, count: int, itemsize: int, **params: Any) -> Tensor:
         """Apply a random op at the current position and move on."""
         with no_grad():
-            start = self._offset.clone()  # type: ignore[attr-defined]
+            start = self._offset.clone()
             write(self._offset, TENSORS.add(self._offset, bits.blocks(count, itemsize)))
             out: Tensor = apply(REGISTRY[op], (self._seed, start), params)
         return out
@@ -215,7 +215,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
 def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
     """1 with the probability that ``input`` gives, else 0."""
     with no_grad():
-        hit = uniform(tuple(input._d.shape), input._d.dtype, generator) < input  # type: ignore[operator]
+        hit = uniform(tuple(input._d.shape), input._d.dtype, generator) < input
         return cast(hit, input._d.dtype)
 
 

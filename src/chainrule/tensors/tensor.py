@@ -21,6 +21,7 @@ from chainrule.ir.state import get_state
 from chainrule.tape import hooks
 from chainrule.tape.node import Leaf, Node
 from chainrule.tensors import kept
+from chainrule.tensors.surface import Surface
 
 
 class Size(tuple[int, ...]):
@@ -87,7 +88,7 @@ class device:
 CPU = device("cpu")
 
 
-class Tensor:
+class Tensor(Surface):
     """A multidimensional array that remembers how it was made.
 
     Make one with :func:`chainrule.tensor`, :func:`chainrule.from_numpy` or a creation function such as
@@ -232,14 +233,14 @@ class Tensor:
         Unlike PyTorch's, a write to it is seen: ``backward`` raises if a value that it needs was overwritten.
         """
         if get_state().interpreter is not None:
-            return self.detach()  # type: ignore[attr-defined]
+            return self.detach()
         return wrap(self.numpy_payload())
 
     @data.setter
     def data(self, value: Any) -> None:
         interpreter = get_state().interpreter
         if interpreter is not None and (interpreter.keeps(self) or isinstance(self._d, Tracer)):
-            self.detach().copy_(value)  # type: ignore[attr-defined]
+            self.detach().copy_(value)
             return
         self._d = value.numpy_payload() if isinstance(value, Tensor) else np.asarray(value)
         self._view = None  # other memory than its base and its views have
@@ -369,7 +370,7 @@ class Tensor:
     def __iter__(self) -> Iterator[Any]:
         if not self._d.shape:
             raise TypeError("iteration over a tensor of zero dimensions")
-        return iter([self[i] for i in range(self._d.shape[0])])  # type: ignore[index]
+        return iter([self[i] for i in range(self._d.shape[0])])
 
     __hash__ = object.__hash__
 
@@ -392,7 +393,7 @@ class Tensor:
     def __contains__(self, item: Any) -> bool:
         if not isinstance(item, (Tensor, bool, int, float, np.generic)):
             raise RuntimeError(explain("`in` a tensor takes a Tensor or a number", got=type(item).__name__))
-        return bool((self == item).any())  # type: ignore[attr-defined]
+        return bool((self == item).any())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return rebuild, (type(self), self.numpy_payload(), self._history is not None)

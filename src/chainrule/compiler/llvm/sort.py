@@ -1,9 +1,10 @@
-"""Machine code of argsort: a stable merge sort of integer keys, each with its position.
+"""Machine code of argsort: a stable sort of integer keys, each with its position.
 
-A key is an unsigned integer in whose order the elements go: for a floating-point number its bits, the negative ones
-reversed, with one key for both zeros and the largest for NaN. The other direction sorts by the complement of the keys,
-which keeps ties in order of position. A key of 32 bits or fewer and its position fit one word, and a word is all that
-is moved; a longer key carries its position beside it.
+A key is a signed integer in whose order the elements go: for a floating-point number its magnitude's bits with its
+sign, one key for both zeros, the largest for NaN. The other direction sorts by the complement of the keys, which keeps
+ties in order of position. A key of 32 bits or fewer and its position fit one word, and a word is all that is moved; a
+longer key carries its position beside it. Short rows are merged; longer ones are sorted byte by byte of the key, the
+lowest first: as many passes as bytes, each of which counts nothing but the order of one byte.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from collections.abc import Sequence
 from chainrule.compiler.kernels import Routine
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.nest import base, collapse, dims_of, walk
-from chainrule.compiler.llvm.values import BITS, BITS_OF, FLOATS, Value, kind_of
+from chainrule.compiler.llvm.values import BITS, BITS_OF, BYTES, FLOATS, UNSIGNED, Value, kind_of
 from chainrule.ir.graph import Instruction
 
+#: elements from which on a row is sorted by bytes
+LONG = 64
 _INFINITY = {"f16": 0x7C00, "f32": 0x7F800000, "f64": 0x7FF << 52}
 
 
@@ -33,7 +36,14 @@ def _places(n: int) -> int:
 def sort_words(i: Instruction) -> int:
     """Scratch memory of an argsort in words of 8 bytes."""
     x = i.inputs[0]
-    return 2 * (1 if x.dtype.itemsize <= 4 else 2) * _places(x.shape[i.params["axis"]])
+    n = x.shape[i.params["axis"]]
+    counts = 256 * _key_bytes(kind_of(x.dtype)) if n >= LONG else 0
+    return 2 * (1 if x.dtype.itemsize <= 4 else 2) * _places(n) + counts
+
+
+def _key_bytes(kind: str) -> int:
+    """Bytes of a key; that of an unsigned byte takes two, as its complement is negative."""
+    return 2 if kind in UNSIGNED else BYTES[kind]
 
 
 def emit_argsort(module: Module, name: str, r: Routine) -> None:
@@ -68,7 +78,12 @@ def emit_argsort(module: Module, name: str, r: Routine) -> None:
                 else:
                     b.store(key, b.at(halves[0][0], k, "i64"))
                     b.store(k, b.at(halves[0][1], k, "i64"))
-            done = _sort(b, n, halves)
+            if n >= LONG:
+                done = _by_bytes(
+                    b, n, halves, b.offset(scratch, 2 * streams * nbytes), _key_bytes(kind), 32 if packed else 0
+                )
+            else:
+                done = _merged(b, n, halves)
             with b.loop(0, n) as k:
                 position = b.load(b.at(done[-1], k, "i64"), "i64")
                 b.store(position & 0xFFFFFFFF if packed else position, b.at(target, k * out_step, "i64"))
@@ -90,7 +105,42 @@ def _key(b: Builder, bits: Value, kind: str, descending: bool) -> Value:
     return ~key if descending else key
 
 
-def _sort(b: Builder, n: int, halves: Sequence[Sequence[Value]]) -> list[Value]:
+def _by_bytes(
+    b: Builder, n: int, halves: Sequence[Sequence[Value]], counts: Value, key_bytes: int, lowest: int
+) -> Sequence[Value]:
+    """Sort by one byte of the key after the other, from bit ``lowest`` on; ``counts`` has 256 words for each."""
+
+    def bin_of(key: Value, k: int) -> Value:
+        byte = b.lshr(key, lowest + 8 * k) & 255
+        place = byte ^ 128 if k + 1 == key_bytes else byte  # the sign: negative keys come first
+        return b.at(counts, place + 256 * k, "i64")
+
+    b.memset(counts, key_bytes * 256 * 8)
+    with b.loop(0, n) as i:
+        key = b.load(b.at(halves[0][0], i, "i64"), "i64")
+        for k in range(key_bytes):
+            b.store(b.load(bin_of(key, k), "i64") + 1, bin_of(key, k))
+    with b.loop_carrying(0, 256, 1, [b.i64(0)] * key_bytes) as sums:  # where each bin starts
+        new = []
+        for k, total in enumerate(sums.values):
+            p = b.at(counts, sums.index + 256 * k, "i64")
+            new.append(total + b.load(p, "i64"))
+            b.store(total, p)
+        sums.next(*new)
+    for k in range(key_bytes):
+        old, to = halves[k % 2], halves[1 - k % 2]
+        with b.loop(0, n) as i:
+            key = b.load(b.at(old[0], i, "i64"), "i64")
+            p = bin_of(key, k)
+            place = b.load(p, "i64")
+            b.store(place + 1, p)
+            b.store(key, b.at(to[0], place, "i64"))
+            for source, target in zip(old[1:], to[1:], strict=True):
+                b.store(b.load(b.at(source, i, "i64"), "i64"), b.at(target, place, "i64"))
+    return halves[key_bytes % 2]
+
+
+def _merged(b: Builder, n: int, halves: Sequence[Sequence[Value]]) -> list[Value]:
     """Merge neighbouring runs of 1, 2, 4, ... elements from one half of the scratch memory to the other."""
     streams = len(halves[0])
     rounds = (n - 1).bit_length()

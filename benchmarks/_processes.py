@@ -1,0 +1,240 @@
+"""Contenders that each live in a process of their own and take turns: for passes that last longer than milliseconds.
+
+A process of its own gives every library the threads, the denormal mode and the caches it would have in a program of its
+own. The processes wait on a pipe; one runs at a time, in an order that rotates from round to round. A pass is measured
+by the wall and by the processor time of the process, all its threads together: on a busy machine the first includes
+waiting for a core, the second does not (though it still feels shared caches and memory).
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import math
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from benchmarks import _harness
+from benchmarks._harness import Timing
+
+#: the reference loss of a case may differ between contenders by this much, relatively and absolutely
+TOLERANCE = 1e-3
+#: rounds asked of the harness for each round of long passes
+SHARE = 9
+
+
+class Unavailable(Exception):
+    """A contender cannot run on this machine; the message says why."""
+
+
+class Contender(NamedTuple):
+    """Who performs a task.
+
+    Attributes:
+        name: as it stands in the table.
+        factory: ``module:function``; called in the new process as ``factory(threads, *arguments)`` it returns a Task.
+        eager: whether it compiles nothing; the fastest of these is what compile time is set against.
+        ours: whether it is chainrule.
+    """
+
+    name: str
+    factory: str
+    arguments: tuple[Any, ...]
+    eager: bool = False
+    ours: bool = False
+
+
+class Task(NamedTuple):
+    """What a factory returns.
+
+    Attributes:
+        prepare: called with the number of the pass before each timing; what it returns is handed to ``run``.
+        run: one pass, to the end of all its work; its result is a number to compare.
+        first: the first step or call, the one that compiles; its result is a number to compare. Timed as well.
+        first_steps: how many steps ``first`` takes (a whole pass for a scan).
+        steps: how many steps (calls) a pass has.
+    """
+
+    prepare: Callable[[int], Any]
+    run: Callable[[Any], float]
+    first: Callable[[], float]
+    steps: int
+    first_steps: int = 1
+
+
+class Sample(NamedTuple):
+    """One pass: seconds on the wall and of processor, and the result."""
+
+    wall: float
+    cpu: float
+    value: float
+
+
+class Result(NamedTuple):
+    """All passes of one contender, and the seconds its first step took."""
+
+    wall: Timing
+    cpu: Timing
+    first: Sample
+    steps: int
+
+
+def timed(function: Callable[..., float], *arguments: Any) -> Sample:
+    """A call with its wall and processor time."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    value = float(function(*arguments))
+    return Sample(time.perf_counter() - wall, time.process_time() - cpu, value)
+
+
+def _serve(pipe: Any, contender: Contender, threads: int) -> None:
+    """The life of a contender's process: the first step, then a pass for every number it is sent."""
+    with tempfile.TemporaryDirectory() as caches:
+        # empty caches of compiled code, so that the first step shows what compiling costs
+        os.environ["CHAINRULE_CACHE_DIR"] = os.path.join(caches, "chainrule")
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(caches, "inductor")
+        module, _, name = contender.factory.partition(":")
+        try:
+            task = getattr(importlib.import_module(module), name)(threads, *contender.arguments)
+            pipe.send((timed(task.first), task.steps))
+        except Unavailable as reason:
+            pipe.send(str(reason))
+            return
+        for turn in iter(pipe.recv, None):
+            held = task.prepare(turn)
+            gc.collect()
+            pipe.send(timed(task.run, held))
+
+
+class _Process:
+    """The other end: a running contender."""
+
+    def __init__(self, contender: Contender, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, contender, threads), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def receive(self) -> Any:
+        try:
+            return self.pipe.recv()
+        except EOFError:
+            self.process.join()
+            raise RuntimeError(f"a contender ended with status {self.process.exitcode}; its error stands above") from None
+
+    def turn(self, number: int) -> Sample:
+        self.pipe.send(number)
+        sample: Sample = self.receive()
+        return sample
+
+    def close(self) -> None:
+        if self.process.is_alive():
+            self.pipe.send(None)
+        self.process.join(10)
+        self.process.kill()
+
+
+def _agree(case: str, what: str, values: dict[str, float]) -> None:
+    names = list(values)
+    want = values[names[0]]
+    for name in names[1:]:
+        if not math.isclose(values[name], want, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+            raise ValueError(f"{case}: {what} is {want} for {names[0]} and {values[name]} for {name}")
+
+
+def measure(
+    case: str, contenders: Sequence[Contender], options: _harness.Options, compare_passes: bool
+) -> dict[str, Result]:
+    """All contenders in turn; those that cannot run are named with the reason.
+
+    Args:
+        compare_passes: whether the result of the last pass has to agree as well as that of the first step. (After
+            thousands of steps of training, rounding has taken the contenders apart.)
+    """
+    found: dict[str, tuple[list[Sample], Sample, int]] = {}
+    running: dict[str, _Process] = {}
+    try:
+        for c in contenders:
+            process = _Process(c, options.threads)
+            answer = process.receive()
+            if isinstance(answer, str):
+                print(f"({c.name} is left out: {answer})\n")
+                process.close()
+                continue
+            running[c.name] = process
+            found[c.name] = ([], *answer)
+        steps = {name: first for name, (_, first, _) in found.items()}
+        _agree(case, "the first loss", {n: s.value for n, s in steps.items() if not math.isnan(s.value)})
+        names = list(running)
+        rounds = max(1, round(options.rounds / SHARE)) if not options.quick else 1
+        for turn in range(rounds + 1):
+            at = turn % len(names)
+            samples = {name: running[name].turn(turn) for name in names[at:] + names[:at]}
+            if compare_passes:
+                _agree(case, "the result", {n: s.value for n, s in samples.items()})
+            if turn:  # the first round warms up
+                for name, sample in samples.items():
+                    found[name][0].append(sample)
+    finally:
+        for process in running.values():
+            process.close()
+    return {
+        name: Result(Timing([s.wall for s in passes]), Timing([s.cpu for s in passes]), first, steps)
+        for name, (passes, first, steps) in found.items()
+    }
+
+
+def _break_even(result: Result, best_eager: float) -> str:
+    """After how many steps the time of the first one is won back against the fastest eager contender."""
+    step = result.wall.median / result.steps
+    saved = best_eager - step
+    extra = result.first.wall - best_eager
+    if saved <= 0:
+        return "never"
+    return f"{max(0, math.ceil(extra / saved)):,}"
+
+
+def report(case: str, contenders: Sequence[Contender], results: dict[str, Result]) -> None:
+    """Prints the table of one case: a row per contender, times per pass in milliseconds.
+
+    "beside the fastest peer" is the peer's median divided by this one's: 2 means half the fastest peer's time.
+    """
+    kinds = {c.name: c for c in contenders}
+    peers = [n for n in results if not kinds[n].ours]
+    eager = [r.wall.median / r.steps for n, r in results.items() if kinds[n].eager]
+    best = {key: min((getattr(results[n], key).median for n in peers), default=math.nan) for key in ("wall", "cpu")}
+    rows = []
+    for name, r in results.items():
+        speed = [best[key] / getattr(r, key).median for key in ("wall", "cpu")]
+        compiled = not kinds[name].eager
+        rows.append(
+            [
+                name,
+                r.wall.text(1e-3),
+                r.cpu.text(1e-3),
+                f"{speed[0]:.2f}",
+                f"{speed[1]:.2f}",
+                f"{r.first.wall:.2f} / {r.first.cpu:.2f}" if compiled else "",
+                _break_even(r, min(eager)) if compiled and eager else "",
+            ]
+        )
+    head = [
+        case,
+        "wall, ms a pass",
+        "processor, ms a pass",
+        "speed beside the fastest peer, wall",
+        "the same, processor",
+        "first step, s: wall / processor",
+        "steps to break even",
+    ]
+    print(_harness.table(head, rows))
+    unsteady = [n for n, r in results.items() if not r.wall.steady]
+    if unsteady:
+        print(f"\nUnsteady on the wall, quartiles more than {_harness.SPREAD:.0%} apart: {', '.join(unsteady)}.")
+    waited = [1 - r.cpu.median / r.wall.median for r in results.values()]
+    print(f"\nMedian share of the wall time in which a process had no core: {max(0.0, statistics.median(waited)):.0%}.\n")
