@@ -23,6 +23,7 @@ from chainrule.compiler import capture
 from chainrule.compiler.kernels import Call, Routine
 from chainrule.compiler.llvm.target import LEVELS, Target, describe
 from chainrule.compiler.native import NativeProgram
+from chainrule.compiler.verify import verify_program
 from chainrule.ir.op import REGISTRY
 from chainrule.tensors.fastpath import TENSORS
 from op_cases import Case, cases, kernel
@@ -208,6 +209,7 @@ def _check(name: str, draws: list[tuple[str, Drawn]], rng: np.random.Generator, 
     flat = [a for _, seen, _ in parts for a, _ in seen]
     native = compiled(function, flat, target)
     assert not [str(c) for c in native.plan.calls]
+    verify_program(native, flat, strict=True)  # and nothing else in memory was written
     for found, (arrays, _, params), (dtype, _) in zip(native([fences(a) for a in flat]), parts, draws, strict=True):
         with np.errstate(all="ignore"):
             wanted = np.asarray(kernel(REGISTRY[name])(*arrays, **params))

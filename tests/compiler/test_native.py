@@ -160,7 +160,7 @@ class Normalized(nn.Module):
 def build(optimizer: str, dtype):
     cr.manual_seed(1)
     model = nn.Sequential(
-        nn.Linear(6, 17), Normalized(17), nn.ReLU(), nn.Dropout(0.3), nn.Linear(17, 9), nn.Tanh(), nn.Linear(9, 3)
+        nn.Linear(6, 17, bias=False), Normalized(17), nn.ReLU(), nn.Dropout(0.3), nn.Linear(17, 9), nn.Tanh(), nn.Linear(9, 3)
     ).to(dtype)
     make_optimizer = {
         "sgd": lambda p: cr.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ def _matmul(input: Any, other: Any) -> Tensor:
     return T.reshape(z, (*shape[:-2], *((shape[-2],) if len(a) > 1 else ()), *((shape[-1],) if len(b) > 1 else ())))  # type: ignore[no-any-return]
 
 
-matmul = binary(REGISTRY["matmul"], _matmul, rank=2, kernel=np.ndarray.dot)
+matmul: Callable[[Any, Any], Tensor] = binary(REGISTRY["matmul"], _matmul, rank=2, kernel=np.ndarray.dot)
 
 
 def _ranks(name: str, expected: tuple[int, ...], *tensors: Tensor) -> None:

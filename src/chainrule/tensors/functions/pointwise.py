@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,23 +15,80 @@ from chainrule.tensors.fastpath import TENSORS as T
 from chainrule.tensors.namespace import as_operand, cast, common_dtype
 from chainrule.tensors.tensor import Tensor
 
-abs, neg, sign, exp, exp2, expm1 = T.abs, T.neg, T.sign, T.exp, T.exp2, T.expm1
-log, log2, log10, log1p, sqrt, rsqrt, square, reciprocal = (
-    T.log, T.log2, T.log10, T.log1p, T.sqrt, T.rsqrt, T.square, T.reciprocal,
-)  # fmt: skip
-sin, cos, tan, asin, acos, atan, atan2 = T.sin, T.cos, T.tan, T.asin, T.acos, T.atan, T.atan2
-sinh, cosh, tanh, asinh, acosh, atanh = T.sinh, T.cosh, T.tanh, T.asinh, T.acosh, T.atanh
-erf, erfc, erfinv, lgamma, digamma, sigmoid, relu = T.erf, T.erfc, T.erfinv, T.lgamma, T.digamma, T.sigmoid, T.relu
-maximum, minimum, fmod, remainder, hypot, copysign = T.maximum, T.minimum, T.fmod, T.remainder, T.hypot, T.copysign
-logaddexp, xlogy, mul, floor, ceil, trunc = T.logaddexp, T.xlogy, T.mul, T.floor, T.ceil, T.trunc
-isnan, isinf, isfinite, signbit = T.isnan, T.isinf, T.isfinite, T.signbit
-eq, ne, lt, le, gt, ge = T.eq, T.ne, T.lt, T.le, T.gt, T.ge
-logical_and, logical_or, logical_xor, logical_not = T.logical_and, T.logical_or, T.logical_xor, T.logical_not
-bitwise_and, bitwise_or, bitwise_xor, bitwise_not = T.bitwise_and, T.bitwise_or, T.bitwise_xor, T.bitwise_not
-bitwise_left_shift, bitwise_right_shift = T.bitwise_left_shift, T.bitwise_right_shift
-softplus, silu, gelu = T.softplus, T.silu, T.gelu
+#: primitives as they are; the types are said here because the namespace is filled at run time
+Unary: TypeAlias = Callable[[Tensor], Tensor]
+Binary: TypeAlias = Callable[[Any, Any], Tensor]
+abs: Unary = T.abs
+neg: Unary = T.neg
+sign: Unary = T.sign
+exp: Unary = T.exp
+exp2: Unary = T.exp2
+expm1: Unary = T.expm1
+log: Unary = T.log
+log2: Unary = T.log2
+log10: Unary = T.log10
+log1p: Unary = T.log1p
+sqrt: Unary = T.sqrt
+rsqrt: Unary = T.rsqrt
+square: Unary = T.square
+reciprocal: Unary = T.reciprocal
+sin: Unary = T.sin
+cos: Unary = T.cos
+tan: Unary = T.tan
+asin: Unary = T.asin
+acos: Unary = T.acos
+atan: Unary = T.atan
+sinh: Unary = T.sinh
+cosh: Unary = T.cosh
+tanh: Unary = T.tanh
+asinh: Unary = T.asinh
+acosh: Unary = T.acosh
+atanh: Unary = T.atanh
+erf: Unary = T.erf
+erfc: Unary = T.erfc
+erfinv: Unary = T.erfinv
+lgamma: Unary = T.lgamma
+digamma: Unary = T.digamma
+sigmoid: Unary = T.sigmoid
+relu: Unary = T.relu
+floor: Unary = T.floor
+ceil: Unary = T.ceil
+trunc: Unary = T.trunc
+isnan: Unary = T.isnan
+isinf: Unary = T.isinf
+isfinite: Unary = T.isfinite
+signbit: Unary = T.signbit
+logical_not: Unary = T.logical_not
+bitwise_not: Unary = T.bitwise_not
+softplus: Unary = T.softplus
+silu: Unary = T.silu
+gelu: Unary = T.gelu
+atan2: Binary = T.atan2
+maximum: Binary = T.maximum
+minimum: Binary = T.minimum
+fmod: Binary = T.fmod
+remainder: Binary = T.remainder
+hypot: Binary = T.hypot
+copysign: Binary = T.copysign
+logaddexp: Binary = T.logaddexp
+xlogy: Binary = T.xlogy
+mul: Binary = T.mul
+eq: Binary = T.eq
+ne: Binary = T.ne
+lt: Binary = T.lt
+le: Binary = T.le
+gt: Binary = T.gt
+ge: Binary = T.ge
+logical_and: Binary = T.logical_and
+logical_or: Binary = T.logical_or
+logical_xor: Binary = T.logical_xor
+bitwise_and: Binary = T.bitwise_and
+bitwise_or: Binary = T.bitwise_or
+bitwise_xor: Binary = T.bitwise_xor
+bitwise_left_shift: Binary = T.bitwise_left_shift
+bitwise_right_shift: Binary = T.bitwise_right_shift
 polygamma = T.polygamma
-pow = T.pow
+pow: Binary = T.pow
 _fast_add, _fast_sub, _fast_div = T.add, T.sub, T.div
 
 
@@ -108,12 +166,12 @@ def positive(input: Tensor) -> Tensor:
 
 def deg2rad(input: Tensor) -> Tensor:
     """Degrees to radians."""
-    return mul(input, math.pi / 180)  # type: ignore[no-any-return]
+    return mul(input, math.pi / 180)
 
 
 def rad2deg(input: Tensor) -> Tensor:
     """Radians to degrees."""
-    return mul(input, 180 / math.pi)  # type: ignore[no-any-return]
+    return mul(input, 180 / math.pi)
 
 
 def where(condition: Any, input: Any = None, other: Any = None) -> Any:
@@ -203,12 +261,12 @@ def fmin(input: Any, other: Any) -> Tensor:
 
 def ldexp(input: Any, other: Any) -> Tensor:
     """``input * 2 ** other``."""
-    return mul(input, pow(2.0, other))  # type: ignore[no-any-return]
+    return mul(input, pow(2.0, other))
 
 
 def logaddexp2(input: Any, other: Any) -> Tensor:
     """``log2(2 ** input + 2 ** other)``, without overflow."""
-    return mul(logaddexp(mul(input, math.log(2)), mul(other, math.log(2))), 1 / math.log(2))  # type: ignore[no-any-return]
+    return mul(logaddexp(mul(input, math.log(2)), mul(other, math.log(2))), 1 / math.log(2))
 
 
 def mvlgamma(input: Tensor, p: int) -> Tensor:
@@ -222,12 +280,12 @@ def mvlgamma(input: Tensor, p: int) -> Tensor:
 
 def isposinf(input: Tensor) -> Tensor:
     """Whether an element is positive infinity."""
-    return eq(input, math.inf)  # type: ignore[no-any-return]
+    return eq(input, math.inf)
 
 
 def isneginf(input: Tensor) -> Tensor:
     """Whether an element is negative infinity."""
-    return eq(input, -math.inf)  # type: ignore[no-any-return]
+    return eq(input, -math.inf)
 
 
 def isreal(input: Tensor) -> Tensor:
