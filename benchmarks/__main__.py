@@ -35,6 +35,11 @@ BENCHMARKS = {
     "training_step": Benchmark("a training step of a small classifier", threaded=True),
     "chain": Benchmark("a chain of a million nodes"),
     "transforms": Benchmark("grad, vmap(grad) and hessian"),
+    "compiled_training": Benchmark("epochs of training, eager and compiled", threaded=True),
+    "compiled_inference": Benchmark("predictions, eager and compiled", threaded=True),
+    "compile_time": Benchmark("first call of a compiled step, with empty and with filled caches"),
+    "compiled_call": Benchmark("what a call of a compiled step costs beyond its native work"),
+    "peak": Benchmark("share of the processor's float32 peak in a training step", threaded=True),
     "loader": Benchmark("an epoch of DataLoader beside slicing by hand", script=True),
     "import_time": Benchmark("how long `import chainrule` takes", script=True),
 }
@@ -42,7 +47,7 @@ BENCHMARKS = {
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    about = "\n".join(f"  {name:<14} {benchmark.about}" for name, benchmark in BENCHMARKS.items())
+    about = "\n".join(f"  {name:<18} {benchmark.about}" for name, benchmark in BENCHMARKS.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=f"Measures chainrule beside PyTorch and, where it is installed, JAX.\n\nbenchmarks:\n{about}",
@@ -71,7 +76,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def machine() -> str:
     """The versions that matter, the processor, and how busy the machine is, as a line of Markdown."""
     parts = [f"Python {platform.python_version()}"]
-    for name in ("numpy", "torch", "jax"):
+    for name in ("numpy", "llvmlite", "torch", "jax"):
         try:
             parts.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:

@@ -8,11 +8,13 @@ waiting for a core, the second does not (though it still feels shared caches and
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import math
 import multiprocessing
 import os
+import resource
 import statistics
 import tempfile
 import time
@@ -22,7 +24,7 @@ from typing import Any, NamedTuple
 from benchmarks import _harness
 from benchmarks._harness import Timing
 
-#: the reference loss of a case may differ between contenders by this much, relatively and absolutely
+#: how far results of the contenders may lie apart, relative and absolute
 TOLERANCE = 1e-3
 #: rounds asked of the harness for each round of long passes
 SHARE = 9
@@ -56,13 +58,15 @@ class Task(NamedTuple):
         prepare: called with the number of the pass before each timing; what it returns is handed to ``run``.
         run: one pass, to the end of all its work; its result is a number to compare.
         first: the first step or call, the one that compiles; its result is a number to compare. Timed as well.
-        first_steps: how many steps ``first`` takes (a whole pass for a scan).
+        check: some steps more, not timed; its result is a number to compare.
         steps: how many steps (calls) a pass has.
+        first_steps: how many steps ``first`` takes (a whole pass for a scan).
     """
 
     prepare: Callable[[int], Any]
     run: Callable[[Any], float]
     first: Callable[[], float]
+    check: Callable[[], float]
     steps: int
     first_steps: int = 1
 
@@ -75,20 +79,34 @@ class Sample(NamedTuple):
     value: float
 
 
+class Start(NamedTuple):
+    """What a contender tells when it is ready: its first step, its result after some more, and its numbers of steps."""
+
+    first: Sample
+    check: float
+    steps: int
+    first_steps: int
+
+
 class Result(NamedTuple):
-    """All passes of one contender, and the seconds its first step took."""
+    """All passes of one contender, and how it started."""
 
     wall: Timing
     cpu: Timing
-    first: Sample
-    steps: int
+    start: Start
+
+
+def _processor() -> float:
+    """Seconds of processor that this process has had, and compilers that it has run and waited for."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def timed(function: Callable[..., float], *arguments: Any) -> Sample:
     """A call with its wall and processor time."""
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), _processor()
     value = float(function(*arguments))
-    return Sample(time.perf_counter() - wall, time.process_time() - cpu, value)
+    return Sample(time.perf_counter() - wall, _processor() - cpu, value)
 
 
 def _serve(pipe: Any, contender: Contender, threads: int) -> None:
@@ -97,21 +115,22 @@ def _serve(pipe: Any, contender: Contender, threads: int) -> None:
         # empty caches of compiled code, so that the first step shows what compiling costs
         os.environ["CHAINRULE_CACHE_DIR"] = os.path.join(caches, "chainrule")
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(caches, "inductor")
+        os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = str(threads)
         module, _, name = contender.factory.partition(":")
         try:
             task = getattr(importlib.import_module(module), name)(threads, *contender.arguments)
-            pipe.send((timed(task.first), task.steps))
+            pipe.send(Start(timed(task.first), task.check(), task.steps, task.first_steps))
         except Unavailable as reason:
             pipe.send(str(reason))
             return
-        for turn in iter(pipe.recv, None):
+        while (turn := pipe.recv()) is not None:
             held = task.prepare(turn)
             gc.collect()
             pipe.send(timed(task.run, held))
 
 
 class _Process:
-    """The other end: a running contender."""
+    """The other end of the pipe: a running contender."""
 
     def __init__(self, contender: Contender, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -133,7 +152,7 @@ class _Process:
         return sample
 
     def close(self) -> None:
-        if self.process.is_alive():
+        with contextlib.suppress(BrokenPipeError):
             self.pipe.send(None)
         self.process.join(10)
         self.process.kill()
@@ -147,53 +166,46 @@ def _agree(case: str, what: str, values: dict[str, float]) -> None:
             raise ValueError(f"{case}: {what} is {want} for {names[0]} and {values[name]} for {name}")
 
 
-def measure(
-    case: str, contenders: Sequence[Contender], options: _harness.Options, compare_passes: bool
-) -> dict[str, Result]:
+def measure(case: str, contenders: Sequence[Contender], options: _harness.Options) -> dict[str, Result]:
     """All contenders in turn; those that cannot run are named with the reason.
 
-    Args:
-        compare_passes: whether the result of the last pass has to agree as well as that of the first step. (After
-            thousands of steps of training, rounding has taken the contenders apart.)
+    The results of the first step, and of some more, have to agree. (Later on, rounding takes them apart.)
     """
-    found: dict[str, tuple[list[Sample], Sample, int]] = {}
+    found: dict[str, Start] = {}
+    passes: dict[str, list[Sample]] = {}
     running: dict[str, _Process] = {}
     try:
         for c in contenders:
-            process = _Process(c, options.threads)
+            process = running[c.name] = _Process(c, options.threads)
             answer = process.receive()
             if isinstance(answer, str):
                 print(f"({c.name} is left out: {answer})\n")
-                process.close()
+                running.pop(c.name).close()
                 continue
-            running[c.name] = process
-            found[c.name] = ([], *answer)
-        steps = {name: first for name, (_, first, _) in found.items()}
-        _agree(case, "the first loss", {n: s.value for n, s in steps.items() if not math.isnan(s.value)})
+            found[c.name], passes[c.name] = answer, []
+        _agree(case, "the first result", {n: s.first.value for n, s in found.items()})
+        _agree(case, "the result after some steps", {n: s.check for n, s in found.items()})
         names = list(running)
         rounds = max(1, round(options.rounds / SHARE)) if not options.quick else 1
-        for turn in range(rounds + 1):
+        for turn in range(1, rounds + 2):
             at = turn % len(names)
             samples = {name: running[name].turn(turn) for name in names[at:] + names[:at]}
-            if compare_passes:
-                _agree(case, "the result", {n: s.value for n, s in samples.items()})
-            if turn:  # the first round warms up
+            if turn > 1:  # the first round warms up
                 for name, sample in samples.items():
-                    found[name][0].append(sample)
+                    passes[name].append(sample)
     finally:
         for process in running.values():
             process.close()
     return {
-        name: Result(Timing([s.wall for s in passes]), Timing([s.cpu for s in passes]), first, steps)
-        for name, (passes, first, steps) in found.items()
+        name: Result(Timing([s.wall for s in samples]), Timing([s.cpu for s in samples]), found[name])
+        for name, samples in passes.items()
     }
 
 
 def _break_even(result: Result, best_eager: float) -> str:
     """After how many steps the time of the first one is won back against the fastest eager contender."""
-    step = result.wall.median / result.steps
-    saved = best_eager - step
-    extra = result.first.wall - best_eager
+    saved = best_eager - result.wall.median / result.start.steps
+    extra = result.start.first.wall - best_eager * result.start.first_steps
     if saved <= 0:
         return "never"
     return f"{max(0, math.ceil(extra / saved)):,}"
@@ -206,7 +218,7 @@ def report(case: str, contenders: Sequence[Contender], results: dict[str, Result
     """
     kinds = {c.name: c for c in contenders}
     peers = [n for n in results if not kinds[n].ours]
-    eager = [r.wall.median / r.steps for n, r in results.items() if kinds[n].eager]
+    eager = [r.wall.median / r.start.steps for n, r in results.items() if kinds[n].eager]
     best = {key: min((getattr(results[n], key).median for n in peers), default=math.nan) for key in ("wall", "cpu")}
     rows = []
     for name, r in results.items():
@@ -219,7 +231,7 @@ def report(case: str, contenders: Sequence[Contender], results: dict[str, Result
                 r.cpu.text(1e-3),
                 f"{speed[0]:.2f}",
                 f"{speed[1]:.2f}",
-                f"{r.first.wall:.2f} / {r.first.cpu:.2f}" if compiled else "",
+                f"{r.start.first.wall:.2f} / {r.start.first.cpu:.2f}" if compiled else "",
                 _break_even(r, min(eager)) if compiled and eager else "",
             ]
         )

@@ -79,18 +79,30 @@ def eager(lib: Any, sizes: tuple[int, ...], activation: str, method: str, **kwar
     return step
 
 
-def compiled(jax: Any, sizes: tuple[int, ...], activation: str, method: str) -> Callable[[], Any]:
-    """The whole step as one program of ``jax.jit`` that reuses the memory of the weights."""
-    jnp = jax.numpy
+def jax_network(jax: Any, activation: str) -> Callable[[Any, Any], Any]:
+    """The network as a function of its weights, a list of pairs, and a batch."""
     act = {"Sigmoid": jax.nn.sigmoid, "ReLU": jax.nn.relu}[activation]
-    rate, beta1, beta2, eps = RATES[method], 0.9, 0.999, 1e-8
 
-    def loss(params: Any, x: Any, y: Any) -> Any:
+    def forward(params: Any, x: Any) -> Any:
         for w, b in params[:-1]:
             x = act(x @ w.T + b)
         w, b = params[-1]
-        log_p = jax.nn.log_softmax(x @ w.T + b)
-        return -jnp.take_along_axis(log_p, y[:, None], axis=1).mean()
+        return x @ w.T + b
+
+    return forward
+
+
+def jax_step(jax: Any, activation: str, method: str, regression: bool = False) -> Callable[..., Any]:
+    """The step ``(params, state, x, y) -> loss, params, state``, not compiled yet."""
+    jnp = jax.numpy
+    forward = jax_network(jax, activation)
+    rate, beta1, beta2, eps = RATES[method], 0.9, 0.999, 1e-8
+
+    def loss(params: Any, x: Any, y: Any) -> Any:
+        out = forward(params, x)
+        if regression:
+            return jnp.square(out - y).mean()
+        return -jnp.take_along_axis(jax.nn.log_softmax(out), y[:, None], axis=1).mean()
 
     def sgd(params: Any, state: Any, x: Any, y: Any) -> Any:
         value, grads = jax.value_and_grad(loss)(params, x, y)
@@ -107,7 +119,13 @@ def compiled(jax: Any, sizes: tuple[int, ...], activation: str, method: str) -> 
         new = jax.tree.map(lambda p, a, b: p - scale * a / (jnp.sqrt(b) + eps * root), params, m, v)
         return value, new, (m, v, t)
 
-    program = jax.jit({"SGD": sgd, "Adam": adam}[method], donate_argnums=(0, 1))
+    return {"SGD": sgd, "Adam": adam}[method]
+
+
+def compiled(jax: Any, sizes: tuple[int, ...], activation: str, method: str) -> Callable[[], Any]:
+    """The whole step as one program of ``jax.jit`` that reuses the memory of the weights."""
+    jnp = jax.numpy
+    program = jax.jit(jax_step(jax, activation, method), donate_argnums=(0, 1))
     params = jax.tree.map(jnp.asarray, weights(sizes))
     zeros = [jax.tree.map(jnp.zeros_like, params) for _ in range(2)]
     held = [params, (*zeros, jnp.float32(0)) if method == "Adam" else ()]

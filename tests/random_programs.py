@@ -1,7 +1,7 @@
 """Random programs: lists of steps on a pool of tensors, run by eager mode and by whatever is held to it.
 
 Steps are arithmetic, shapes, reductions, views, writes through views, draws and products; all tensors of the pool have
-the shape (ROWS, COLUMNS).
+one shape.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ STEP = st.tuples(
 
 
 def apply_step(pool, step, writable):
-    """One step; new tensors are added to the pool, which holds (ROWS, COLUMNS) tensors only."""
+    """One step; new tensors are added to the pool, which holds tensors of one shape only."""
     name, i, j, number = step
     x, y = pool[i % len(pool)], pool[j % len(pool)]
     out = None
@@ -46,11 +46,11 @@ def apply_step(pool, step, writable):
     elif name == "cat":
         out = cr.cat([x[: j % 3], y[j % 3 :]])
     elif name == "reshape":
-        out = (x.reshape(2, 6) + y.reshape(-1)[:6]).reshape(ROWS, COLUMNS)
+        out = (x.reshape(2, -1) + y.reshape(-1)[: x.numel() // 2]).reshape(x.shape)
     elif name == "slice":
         out = x[:, 1:2] * y
     elif name == "gather":
-        out = x[cr.tensor([2, 0, j % 3])]
+        out = x[cr.tensor([2, 0, j % 3, *range(3, x.shape[0])])]
     elif name in PLACE:
         out = place_step(name, x, y, j % 2, number)
     elif name in ("softmax", "cumsum"):
@@ -60,7 +60,7 @@ def apply_step(pool, step, writable):
     elif name == "matmul":
         out = (x @ y.T) @ x * 0.1
     elif name == "draw":
-        out = cr.rand(ROWS, COLUMNS) * x
+        out = cr.rand(*x.shape) * x
     else:
         write_step(name, pool[writable[i % len(writable)]], y, j, number)
     if out is not None:
@@ -73,7 +73,7 @@ def place_step(name, x, y, dim, number):
         return x * x.argmax(dim, keepdim=True) + x.argmin(dim, keepdim=True)
     if name == "one hot":
         classes = (y.abs().clamp(0.0, 50.0) * 2).floor().clamp(0.0, 3.0).to(cr.int64)
-        return (cr.nn.functional.one_hot(classes, COLUMNS) * x.unsqueeze(1)).sum(2 - dim) + x[:, :1]
+        return (cr.nn.functional.one_hot(classes, x.shape[1]) * x.unsqueeze(1)).sum(2 - dim).sum(1, keepdim=True) + x[:, :1] * y
     if name == "sort":
         return cr.sort(x, dim).values - y
     if name == "compare":
@@ -83,13 +83,13 @@ def place_step(name, x, y, dim, number):
     if name == "double":
         return (x.to(cr.float64).exp().sum(dim, keepdim=True).log() * number).to(x.dtype) * y
     if name == "scatter_add":
-        return x.scatter_add(dim, cr.tensor([[0, 2, 1, 2], [1, 1, 0, 0], [2, 0, 0, 1]]), y)
+        return x.scatter_add(dim, (cr.arange(x.numel()) * 5 % 3).reshape(x.shape), y)
     if name == "tril":
         return cr.tril(x, dim - 1) + cr.triu(y, dim)
     if name == "pad":
         return cr.nn.functional.pad(x[1:, 1:], (1, 0, 0, 1)) * y
     if name == "stack":
-        return cr.stack([x, y], dim).reshape(2 * ROWS, COLUMNS)[:: 2 - dim][:ROWS] * number
+        return cr.stack([x, y], dim).reshape(-1, x.shape[1])[:: 2 - dim][: x.shape[0]] * number
     if name == "any":
         return cr.where((x > number).any(dim, keepdim=True), x, y)
     return x.var(dim, keepdim=True) * y - x.mean(dim, keepdim=True)
@@ -100,7 +100,7 @@ def write_step(name, target, y, j, number):
         if name == "add_":
             target.add_(y * number)
         elif name == "row":
-            target[j % ROWS] = y[0]
+            target[j % target.shape[0]] = y[0]
         elif name == "column":
             target[:, 1:3] *= number
         elif name == "mask":
@@ -108,21 +108,22 @@ def write_step(name, target, y, j, number):
         elif name == "copy":
             target.copy_(y)
         elif name == "view":
-            target.T[j % COLUMNS].sub_(y[:, 0])
+            target.T[j % target.shape[1]].sub_(y[:, 0])
         else:
             target.detach().mul_(0.5)
 
 
-def make(seed):
+def make(seed, shape=(ROWS, COLUMNS)):
+    """An argument, a buffer and a weight; ``shape`` has at least three rows and an even number of elements."""
     rng = np.random.default_rng(seed)
-    x, buffer, w = (cr.from_numpy(rng.standard_normal((ROWS, COLUMNS)).astype(np.float32)) for _ in range(3))
+    x, buffer, w = (cr.from_numpy(rng.standard_normal(shape).astype(np.float32)) for _ in range(3))
     return x, buffer, w
 
 
 def program_of(steps, buffer, view, w):
     def run(x):
-        local = cr.zeros(ROWS, COLUMNS)
-        pool = [x, buffer, local, w, view.reshape(1, COLUMNS) * 1.0 + x]
+        local = cr.zeros(*w.shape)
+        pool = [x, buffer, local, w, view.reshape(1, -1) * 1.0 + x]
         for step in steps:
             apply_step(pool, step, writable=(0, 1, 2))
         return pool[-1], buffer * 1.0, local, view * 2.0

@@ -51,7 +51,7 @@ def array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **kwargs: A
     if out is not None:
         arrays = [x.numpy() if isinstance(x, Tensor) else x for x in inputs]
         return NotImplemented if isinstance(out[0], Tensor) else ufunc(*arrays, out=out)
-    function = _UFUNCS.get(ufunc.__name__) or getattr(pointwise, ufunc.__name__, None)
+    function: Any = _UFUNCS.get(ufunc.__name__) or getattr(pointwise, ufunc.__name__, None)
     if function is None:
         return NotImplemented
     return function(*(from_numpy(x) if isinstance(x, np.ndarray) else x for x in inputs))

@@ -2,7 +2,7 @@
 
 Each lane keeps its best element and where that was; a later element replaces it only if it is better, so the first of
 equal ones stays. Lanes are results side by side, or parts of one row, which are put together at its end: the better
-one, and of equal ones that with the lower position.
+one, and of equal ones that with the lower position. As everywhere in machine code, denormal numbers count as zero.
 """
 
 from __future__ import annotations
