@@ -72,8 +72,10 @@ def place_step(name, x, y, dim, number):
     if name == "argmax":
         return x * x.argmax(dim, keepdim=True) + x.argmin(dim, keepdim=True)
     if name == "one hot":
-        classes = (y.abs().clamp(0.0, 50.0) * 2).floor().clamp(0.0, 3.0).to(cr.int64)
-        return (cr.nn.functional.one_hot(classes, x.shape[1]) * x.unsqueeze(1)).sum(2 - dim).sum(1, keepdim=True) + x[:, :1] * y
+        classes = (y.abs().clamp(0.0, 50.0) * 2).floor().clamp(0.0, 2.0).to(cr.int64)
+        return (cr.nn.functional.one_hot(classes, x.shape[1]) * x.unsqueeze(1)).sum(2 - dim).sum(1, keepdim=True) + x[
+            :, :1
+        ] * y
     if name == "sort":
         return cr.sort(x, dim).values - y
     if name == "compare":

@@ -136,7 +136,13 @@ def test_numbers_that_are_not_a_vectors_width_apart(target):
 
     def run(x):
         y = x[:24, :24]
-        return y + y.T, x[::3, ::2] * x[:8, 20:], x.flip(1) - x, x[::2, ::-1 if False else 1] + x[:12] * x[0], x[:, :1] + x[:1]
+        return (
+            y + y.T,
+            x[::3, ::2] * x[:8, 20:],
+            x.flip(1) - x,
+            x[::2, :: -1 if False else 1] + x[:12] * x[0],
+            x[:, :1] + x[:1],
+        )
 
     checked(run, x, target=target)
 
@@ -162,7 +168,9 @@ def test_conversions(source, target):
 
 def test_float16_is_computed_where_the_processor_converts_it(target):
     x, y = numbers((3, 35), "float16"), numbers((3, 35), "float16", 1)
-    native = checked(lambda x, y: (x * y + x, cr.exp(x), x.sum(1), x.amax(0), x.float(), y.clone()), x, y, target=target)
+    native = checked(
+        lambda x, y: (x * y + x, cr.exp(x), x.sum(1), x.amax(0), x.float(), y.clone()), x, y, target=target
+    )
     assert bool(native.plan.calls) == (not target.has_f16)
 
 
@@ -265,7 +273,9 @@ def test_one_hot_in_loops(target):
     t = cr.from_numpy(np.random.default_rng(0).integers(0, 11, (4, 5)))
     w = numbers((4, 5, 11))
     hot = cr.nn.functional.one_hot
-    native = checked(lambda t, w: (hot(t, 11) * w, (hot(t, 11) * w).sum(2), hot(t, 11), hot(t.T, 12)), t, w, target=target)
+    native = checked(
+        lambda t, w: (hot(t, 11) * w, (hot(t, 11) * w).sum(2), hot(t, 11), hot(t.T, 12)), t, w, target=target
+    )
     assert not native.plan.calls
 
 
@@ -278,8 +288,8 @@ def test_joined_padded_and_overwritten(target):
         z[:, 2] += 1.0
         z.T[0] = y[0, :4]
         return (
-            cr.cat([x, y, x * 2.0]), cr.cat([x.T, y.T], 1), cr.stack([x, x + 1.0], 1), cr.nn.functional.pad(x, (1, 2, 3, 0)),
-            z, z.sum(0), cr.cat([x, x[:0]]),
+            cr.cat([x, y, x * 2.0]), cr.cat([x.T, y.T], 1), cr.stack([x, x + 1.0], 1), cr.cat([x, x[:0]]),
+            cr.nn.functional.pad(x, (1, 2, 3, 0)), z, z.sum(0),
         )  # fmt: skip
 
     assert not checked(run, x, y, target=target).plan.calls

@@ -392,6 +392,42 @@ def test_the_first_of_no_elements_is_refused():
         native([empty])
 
 
+# ---- integer division and powers
+@pytest.mark.parametrize("name", ["remainder", "fmod", "floor_divide", "pow"])
+@pytest.mark.parametrize("dtype", ["i8", "i4", "i2", "i1", "u1"])
+def test_integers_that_eager_mode_may_refuse(name: str, dtype: str, target: Target, fences: Fences):
+    rng = np.random.default_rng(5)
+    kind = np.dtype(dtype)
+    x, y = (numbers(rng, dtype, (4, 37)) for _ in range(2))
+    y = np.where(y == 0, 3, y).astype(kind)
+    if name == "pow":
+        y = (y & 15).astype(kind)
+    else:
+        y[0, ::3] = np.array(-1).astype(kind)
+        x[0, ::2] = np.iinfo(kind).min
+    apply, call = getattr(TENSORS, name), REGISTRY[name].kernel
+
+    def function(x: cr.Tensor, y: cr.Tensor) -> list[cr.Tensor]:
+        return [apply(x, y), apply(x[:, ::2], y[:, ::2]), apply(x, y[:, :1].expand(4, 37)), apply(x[0, 0], y[1, 1])]
+
+    native = compiled(function, [x, y], target)
+    assert not [str(c) for c in native.plan.calls]
+    with np.errstate(all="ignore"):
+        column = np.broadcast_to(y[:, :1], y.shape)
+        wanted = [call(x, y), call(x[:, ::2], y[:, ::2]), call(x, column), np.asarray(call(x[0, 0], y[1, 1]))]
+    for found, right in zip(native([fences(x), fences(y)]), wanted, strict=True):
+        assert same(found, right)
+    if kind.kind == "u" and name == "pow":
+        return
+    for k in (0, 36, 100, 147):
+        bad = y.copy()
+        bad.reshape(-1)[k] = -1 if name == "pow" else 0
+        with pytest.raises((ZeroDivisionError, ValueError)) as expected:
+            call(x, bad)
+        with pytest.raises(expected.type, match=str(expected.value).splitlines()[0]):
+            native([x, bad])
+
+
 # ---- random numbers
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 1000])
 def test_random_numbers_are_those_of_the_reference(count: int, target: Target):

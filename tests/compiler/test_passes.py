@@ -52,7 +52,9 @@ def test_no_pass_changes_a_value(steps, seed):
         assert bits(evaluate(verify(run(program.graph)), arrays)) == bits(before), run.__name__
     after = evaluate(verify(decompose(program.graph)), arrays)
     for a, b in zip(after, before, strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4)  # softmax and means, in float32, amplified by what follows
+        np.testing.assert_allclose(
+            a, b, rtol=2e-3, atol=1e-4
+        )  # softmax and means, in float32, amplified by what follows
 
 
 @settings(max_examples=60, deadline=None)
@@ -115,7 +117,7 @@ NOT_IDENTITIES = {
     "divided by itself": (lambda x: x / x, "div"),  # NaN for 0
     "to the power of zero point five": (lambda x: x**0.5, "pow"),  # of -inf: inf, and sqrt gives NaN
     "maximum with itself": (lambda x: cr.maximum(x, -x), "maximum"),
-    "equal to itself": (lambda x: x == x, "eq"),  # not for NaN  # noqa: PLR0124
+    "equal to itself": (lambda x: x == x, "eq"),  # not for NaN
     "back and forth": (lambda x: x.to(cr.float16).to(cr.float32), "cast"),
     "one divided by": (lambda x: 1.0 / (1.0 / x), "reciprocal"),
 }

@@ -99,7 +99,9 @@ def replace_loops(monkeypatch, change: Callable[[Loop], Loop]):
 def test_a_sum_that_leaves_something_out_is_found(monkeypatch):
     replace_loops(
         monkeypatch,
-        lambda k: Loop((*k.space[:-1], k.space[-1] - 1), k.reduced, k.loads, k.body, k.stores, k.reductions, k.counters),
+        lambda k: Loop(
+            (*k.space[:-1], k.space[-1] - 1), k.reduced, k.loads, k.body, k.stores, k.reductions, k.counters
+        ),
     )
     with pytest.raises(VerificationError) as caught:
         verified(lambda x: x.sum(1), cr.rand(3, 40))
@@ -123,7 +125,7 @@ def test_writing_beside_the_results_is_found(monkeypatch):
         return Loop(k.space, k.reduced, k.loads, k.body, [s, more], k.reductions, k.counters)
 
     replace_loops(monkeypatch, also)
-    with pytest.raises(VerificationError, match="outside its buffers|not its own"):
+    with pytest.raises(VerificationError, match=r"outside its buffers|not its own"):
         verified(lambda x: x * 2.0, cr.rand(9))
 
 

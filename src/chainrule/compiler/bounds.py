@@ -1,7 +1,7 @@
 """Where the result of an instruction may lie: interval arithmetic with outward rounding, for checks of compiled code.
 
-NOTE [ranges]. The reference kernel and machine code both approximate the exact value of an instruction. So each value of
-a kernel gets a range that holds every result a correct implementation may give. What is read from memory is known
+NOTE [ranges]. The reference kernel and machine code both approximate the exact value of an instruction. So each value
+of a kernel gets a range that holds every result a correct implementation may give. What is read from memory is known
 exactly; an op maps the ends of its operands' ranges in float64 (all corners, turning points, poles), and widens the
 result by its own rounding, ``ULPS[name]`` units in the last place. Ops that IEEE 754 or integer arithmetic define
 exactly stay exact on exact operands: then equality is asked for, with the sign of zero. Machine code may take denormal
@@ -20,29 +20,29 @@ from chainrule.ir.graph import Instruction
 
 Array = np.ndarray[Any, Any]
 
+#: ops that do not round: a choice among operands, a bit flipped, a whole number
+_UNROUNDED = frozenset((
+    "neg", "abs", "sign", "relu", "maximum", "minimum", "clamp_min", "clamp_max", "where", "copysign", "floor", "ceil",
+    "trunc", "round", "copy", "detach",
+))  # fmt: skip
 #: ops whose result is exact, or rounded once, from exact operands: compiled code has no freedom
-EXACT = frozenset(
-    "add sub mul div neg abs sqrt square reciprocal sign relu maximum minimum clamp_min clamp_max where copysign floor "
-    "ceil trunc round floor_divide remainder fmod eq ne lt le gt ge isnan isinf isfinite signbit logical_and logical_or "
-    "logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not bitwise_left_shift bitwise_right_shift cast "
-    "copy detach one_hot".split()
-)
-#: exact ops that do not round at all: a choice among operands, a bit flipped, a whole number
-_UNROUNDED = frozenset(
-    "neg abs sign relu maximum minimum clamp_min clamp_max where copysign floor ceil trunc round copy detach".split()
-)
+EXACT = _UNROUNDED | {
+    "add", "sub", "mul", "div", "sqrt", "square", "reciprocal", "floor_divide", "remainder", "fmod", "eq", "ne", "lt",
+    "le", "gt", "ge", "isnan", "isinf", "isfinite", "signbit", "logical_and", "logical_or", "logical_xor",
+    "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "bitwise_left_shift", "bitwise_right_shift", "cast",
+    "one_hot",
+}  # fmt: skip
 #: the sign of a zero that these give is not defined
-_ANY_ZERO = frozenset("maximum minimum clamp_min clamp_max relu".split())
+_ANY_ZERO = frozenset(("maximum", "minimum", "clamp_min", "clamp_max", "relu"))
 #: units in the last place, compiled code and float64 reference kernel together; all others: 1 (rounded once)
-ULPS = dict.fromkeys(
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 hypot sinh cosh tanh asinh acosh atanh erf "
-    "erfc sigmoid softplus sqrt rsqrt pow".split(),
-    4.0,
-) | dict.fromkeys("logaddexp xlogy silu gelu".split(), 6.0) | {"sqrt": 1.0}  # fmt: skip
+ULPS = dict.fromkeys((
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2",
+    "hypot", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "sigmoid", "softplus", "rsqrt", "pow",
+), 4.0) | dict.fromkeys(("logaddexp", "xlogy", "silu", "gelu"), 6.0)  # fmt: skip
 #: where a function that is monotone on either side turns
 _TURNS = {"abs": 0.0, "square": 0.0, "cosh": 0.0, "silu": -1.2784645427610738, "gelu": -0.7517915246935645}
 _COMPARE = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
-_CORNERS = frozenset("add sub mul maximum minimum clamp_min clamp_max logaddexp xlogy".split())
+_CORNERS = frozenset(("add", "sub", "mul", "maximum", "minimum", "clamp_min", "clamp_max", "logaddexp", "xlogy"))
 
 
 class Range:
@@ -94,10 +94,10 @@ class Range:
 
 def read(array: Array) -> Range:
     """A value as it is in memory; denormal numbers may be taken for zero."""
-    return _flushed(Range(array))
+    return flushed(Range(array))
 
 
-def _flushed(x: Range) -> Range:
+def flushed(x: Range) -> Range:
     """With zero in the range of what may be flushed."""
     dtype = x.value.dtype
     if dtype.kind != "f":
@@ -133,7 +133,7 @@ def apply(i: Instruction, xs: list[Range], value: Array | None = None) -> Range:
             unsigned = name in _ANY_ZERO or (name in ("add", "sub", "mul", "where", "neg", "abs") and not _signed(xs))
             if name in ("div", "reciprocal", "copysign") and not xs[-1].signed:
                 return Range(value, free=_free(xs, xs[-1].value == 0))
-            return _flushed(Range(value, signed=not unsigned))
+            return flushed(Range(value, signed=not unsigned))
         if name == "where":
             return _where(xs, value)
         if kind == "b":
@@ -174,9 +174,7 @@ def _spread(points: list[Array]) -> tuple[Array, Array, Array]:
     return low, high, some & ~every
 
 
-def _ends(
-    name: str, kernel: Callable[..., Any], xs: list[Range], value: Array
-) -> tuple[Array, Array, Array | None]:
+def _ends(name: str, kernel: Callable[..., Any], xs: list[Range], value: Array) -> tuple[Array, Array, Array | None]:
     """Ends before rounding, in float64, and where nothing is known."""
     ends = [x.ends() for x in xs]
     a, b = ends[0]
@@ -225,7 +223,10 @@ def _ends(
         free = free | (moving & np.where(whole, (c < 0) & (a <= 0) & (b >= 0), (a < 0) | ((a <= 0) & (c <= 0))))
     elif name == "hypot":
         inside = ((a < 0) & (b > 0)) | ((c < 0) & (d > 0))
-        least = f(np.where((a < 0) & (b > 0), 0.0, np.minimum(abs(a), abs(b))), np.where(zero, 0.0, np.minimum(abs(c), abs(d))))
+        least = f(
+            np.where((a < 0) & (b > 0), 0.0, np.minimum(abs(a), abs(b))),
+            np.where(zero, 0.0, np.minimum(abs(c), abs(d))),
+        )
         low = np.where(inside, least, low)
     elif name == "atan2":
         free = free | (moving & (c <= 0) & (a <= 0) & (b >= 0))
@@ -261,11 +262,11 @@ def _rounded(name: str, xs: list[Range], value: Array, low: Array, high: Array, 
         some = np.where((low == 0) & (high == 0), 0.0, float(info.smallest_subnormal))
         low = np.where(np.isfinite(low), low - (step * abs(low) + extra + some), low)
         high = np.where(np.isfinite(high), high + (step * abs(high) + extra + some), high)
-        low, high = _overflowed(low, high, info, step)
-    return _flushed(Range(value, low, high, _free(xs, free), signed=False))
+        low, high = overflowed(low, high, info, step)
+    return flushed(Range(value, low, high, _free(xs, free), signed=False))
 
 
-def _overflowed(low: Array, high: Array, info: Any, step: float) -> tuple[Array, Array]:
+def overflowed(low: Array, high: Array, info: Any, step: float) -> tuple[Array, Array]:
     """Beyond the largest number lies infinity; close to it, either may come out."""
     most = float(info.max)
     surely = most * (1 + float(info.eps)) if info.max < np.finfo(np.float64).max else np.inf
@@ -284,13 +285,13 @@ def _cast(x: Range, value: Array) -> Range:
         low, high = x.ends()
         wide = source.kind != "f" or dtype.itemsize >= source.itemsize
         if x.exact and (dtype != np.float16 or source == np.float32):
-            return _flushed(Range(value, signed=x.signed))
+            return flushed(Range(value, signed=x.signed))
         info = np.finfo(dtype)
         step = 0.0 if wide and source.kind == "f" else float(info.eps)
         low, high = low - step * abs(low), high + step * abs(high)
-        low, high = _overflowed(low, high, info, step)
+        low, high = overflowed(low, high, info, step)
         low, high = np.where(np.isinf(x.low), x.low, low), np.where(np.isinf(x.high), x.high, high)
-        return _flushed(Range(value, low, high, x.free, signed=False))
+        return flushed(Range(value, low, high, x.free, signed=False))
     if source.kind != "f":
         if x.exact:
             return Range(value)
@@ -370,101 +371,3 @@ def _where(xs: list[Range], value: Array) -> Range:
     if y.free is not None:
         free |= ~sure & y.free
     return Range(value, low, high, _free([], free), signed=x.signed and y.signed)
-
-
-# ---- reductions, products, whole arrays
-def _gamma(n: int, u: float) -> float:
-    """The bound n u / (1 - n u) of n roundings; infinite where it says nothing."""
-    return n * u / (1 - n * u) if n * u < 1 else np.inf
-
-
-def reduce(kind: str, x: Range, kept: int) -> Range:
-    """A reduction over all but the first ``kept`` dimensions."""
-    axes = tuple(range(kept, x.value.ndim))
-    n = int(np.prod(x.value.shape[kept:], dtype=np.int64))
-    dtype = x.value.dtype
-    free = None if x.free is None else np.broadcast_to(x.free, x.value.shape).any(axes)
-    with np.errstate(all="ignore"):
-        if kind != "sum":
-            extreme = np.maximum.reduce if kind == "amax" else np.minimum.reduce
-            low, high = extreme(x.low, axes), extreme(x.high, axes)
-            value = low if x.exact else extreme(x.value, axes)
-            if x.exact:
-                return Range(np.asarray(value), signed=False)
-            return Range(np.asarray(value), np.asarray(low), np.asarray(high), free, signed=False)
-        value = np.asarray(np.add.reduce(x.value, axes, None if dtype.kind == "f" else dtype))
-        if dtype.kind != "f":
-            return Range(value, free=_some(free, np.asarray((x.low != x.high).any(axes))))
-        a, b = x.ends()
-        size = np.maximum(abs(a), abs(b))
-        whole = np.where(np.isfinite(size), size, 0.0).sum(axes)
-        low, high = a.sum(axes), b.sum(axes)
-        return _summed(value, low, high, whole, n - 1, n, free)
-
-
-def _some(free: Array | None, more: Array) -> Array | None:
-    out = more if free is None else free | more
-    return out if bool(np.any(out)) else None
-
-
-def _summed(
-    value: Array, low: Array, high: Array, size: Array, roundings: int, n: int, free: Array | None
-) -> Range:
-    """Sums with ends known in float64, whose terms have ``size`` as the sum of their absolute values."""
-    info = np.finfo(value.dtype)
-    double = float(np.finfo(np.float64).eps)
-    half = value.dtype == np.float16  # added up in float32, rounded once
-    unit = float(np.finfo(np.float32).eps if half else info.eps) / 2
-    error = (_gamma(max(roundings, 0), unit) + _gamma(n + 2, double / 2)) * size * (1 + double)
-    error = error + n * 2.0 * float(info.tiny) * (n > 1)
-    if half:
-        error = error + float(info.eps) * np.where(np.isfinite(low), np.maximum(abs(low), abs(high)), 0.0)
-    nan = np.isnan(low) & np.isnan(high)
-    unsure = (np.isnan(low) ^ np.isnan(high)) | ((size > float(info.max)) & ~nan)
-    low, high = np.where(np.isfinite(low), low - error, low), np.where(np.isfinite(high), high + error, high)
-    if info.max < np.finfo(np.float64).max:
-        low, high = _overflowed(low, high, info, 0.0)
-    return _flushed(Range(value, np.asarray(low), np.asarray(high), _some(free, np.asarray(unsure)), signed=False))
-
-
-def product(a: Array, b: Array) -> Range:
-    """A matrix product of arrays in memory."""
-    k = a.shape[-1]
-    least = np.finfo(a.dtype).tiny
-    with np.errstate(all="ignore"):
-        x, y = a.astype(np.float64), b.astype(np.float64)
-        exact = np.matmul(x, y)
-        p, q = (np.where(np.isfinite(v), abs(v), 0.0) for v in (x, y))
-        size = np.matmul(p, q)
-        found = _summed(exact.astype(a.dtype), exact, exact, size, k + 1, k + 1, None)
-        lost = np.matmul(np.where(p < least, p, 0.0), q) + np.matmul(p, np.where(q < least, q, 0.0))
-        if lost.any():
-            found = Range(found.value, found.low - lost, found.high + lost, found.free, signed=False)
-        # an infinity times a denormal number is infinite, or not a number where that is taken for zero
-        tiny = (v.astype(np.float64) for v in ((p > 0) & (p < least), (q > 0) & (q < least)))
-        infinite = (v.astype(np.float64) for v in (np.isinf(x), np.isinf(y)))
-        (s, t), (u, v) = tiny, infinite
-        if (s.any() and v.any()) or (t.any() and u.any()):
-            found.free = _some(found.free, np.matmul(s, v) + np.matmul(u, t) > 0)
-    return found
-
-
-def whole(i: Instruction, xs: list[Array]) -> list[Range]:
-    """The results of an op that works on whole arrays: exact, but for sums along the way.
-
-    Raises what the reference kernel raises.
-    """
-    with np.errstate(all="ignore"):
-        y = i.op.kernel(*xs, **i.params)
-        if i.op.residual:
-            y = y[0]
-        values = [np.asarray(v) for v in ((y,) if i.op.outputs == 1 else y)]
-        if i.op.name not in ("cumsum", "take_add", "scatter_add") or values[0].dtype.kind != "f":
-            return [_flushed(Range(v)) for v in values]
-        wide = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in xs]
-        size = [np.where(np.isfinite(x), abs(x), 0.0) if x.dtype.kind == "f" else x for x in wide]
-        exact, sums = (np.asarray(i.op.kernel(*v, **i.params)) for v in (wide, size))
-        n = max(x.size for x in xs) + 1
-        if i.op.name == "cumsum":
-            n = xs[0].shape[i.params["axis"]] if xs[0].shape else 1
-        return [_summed(values[0], exact, exact, sums, n - 1, n, None)]

@@ -152,7 +152,7 @@ class Check(NamedTuple):
 class Routine(NamedTuple):
     """An op with machine code of its own on whole arrays, such as a gather or a sort; ``work`` is its scratch memory.
 
-    With ``checks`` its function reports an index that is out of bounds, and then the reference kernel raises the error.
+    With ``checks`` its function reports operands that eager mode refuses; then the reference kernel raises the error.
     """
 
     instruction: Instruction

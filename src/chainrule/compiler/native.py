@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.compiler.arena import ALIGN
 from chainrule.compiler.kernels import OUTPUT, SCRATCH, Buffer, Call, Check, Kernel, Layout, Loop, Plan, Product, Routine
 from chainrule.compiler.llvm import cache
 from chainrule.compiler.llvm.builder import Module
@@ -24,7 +25,7 @@ from chainrule.compiler.llvm.routines import ROUTINES, emit_routine
 from chainrule.compiler.llvm.target import Target, host
 from chainrule.compiler.llvm.values import kind_of
 from chainrule.compiler.passes import Report, optimize
-from chainrule.compiler.plan import ALIGN, plan
+from chainrule.compiler.plan import plan
 from chainrule.ir.graph import Graph
 
 #: ops that the native backend lowers; all others run their reference kernels
@@ -288,7 +289,7 @@ class NativeProgram:
         if isinstance(kernel, Routine):
             xs = [self._seen(v.shape, x, memory) for v, x in zip(i.inputs, kernel.inputs, strict=True)]
             i.op.kernel(*xs, **i.params)
-            raise IndexError(f"an index is out of bounds in {i}")
+            raise ValueError(f"compiled code refuses operands that the reference kernel takes in {i}")
         flat = self._array(kernel.access.buffer, memory).reshape(-1)
         i.op.kernel(flat[kernel.access.offset : kernel.access.offset + kernel.count].reshape(i.inputs[0].shape), **i.params)
         raise IndexError(f"an index is out of bounds in {i}")

@@ -1,7 +1,7 @@
 """Planning: from a graph to kernels, buffers and their places in one arena.
 
-1. Every value gets a layout. View ops (reshape, permute, broadcast, basic indexing, flip) only compute another layout of
-   the same buffer.
+1. Every value gets a layout. View ops (reshape, permute, broadcast, basic indexing, flip) only compute another layout
+   of the same buffer.
 2. Elementwise instructions and reductions join a loop over the same space as their inputs where that is possible, so
    that what is used only inside it never reaches memory (NOTE [fusion]).
 3. Scratch buffers that do not live at the same time share the arena.
@@ -18,10 +18,28 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.compiler.arena import arrange
 from chainrule.compiler.kernels import (
-    CONSTANT, INPUT, OUTPUT, SCRATCH, Access, Buffer, Call, Check, Kernel, Layout, Loop, Plan, Product, Reduction, Routine,
-    Store, dense, row_major,
-)  # fmt: skip
+    CONSTANT,
+    INPUT,
+    OUTPUT,
+    SCRATCH,
+    Access,
+    Buffer,
+    Call,
+    Check,
+    Kernel,
+    Layout,
+    Loop,
+    Plan,
+    Product,
+    Reduction,
+    Routine,
+    Store,
+    dense,
+    row_major,
+)
+from chainrule.compiler.layouts import view_layout
 from chainrule.compiler.llvm import routines
 from chainrule.compiler.llvm.vmath import lowers
 from chainrule.core.shapes import Shape, size_of
@@ -30,7 +48,6 @@ from chainrule.ir.op import REGISTRY, Elementwise
 
 #: a loop takes no more instructions, and no more loads and stores, than registers and the instruction cache like
 MOST_INSTRUCTIONS, MOST_ACCESSES = 96, 24
-ALIGN = 64
 _VIEWS = ("reshape", "permute", "broadcast_to", "getitem", "flip", "alias", "detach")
 _REDUCTIONS = ("sum", "amax", "amin")
 
@@ -183,7 +200,7 @@ class _Planner:
             late = [v for v in i.inputs if self.ready[v] >= p]
             if late and i.op.name == "one_hot":  # its input has another space, so it comes from memory
                 continue
-            if any(not v in g.made for v in late):
+            if any(v not in g.made for v in late):
                 continue
             reads = g.read | {v for v in i.inputs if v not in g.made}
             if len(g.items) >= MOST_INSTRUCTIONS or len(reads) > MOST_ACCESSES:
@@ -278,7 +295,12 @@ class _Planner:
         return Check(i, Access(layout.buffer, layout.offset, (1,)), size_of(v.shape), i.params["classes"])
 
     def _single(self, i: Instruction) -> Kernel:
-        if i.op.name == "matmul" and "matmul" in self.lowered and i.results[0].dtype.kind == "f" and i.results[0].dtype.itemsize >= 4:
+        if (
+            i.op.name == "matmul"
+            and "matmul" in self.lowered
+            and i.results[0].dtype.kind == "f"
+            and i.results[0].dtype.itemsize >= 4
+        ):
             return self._product(i)
         layouts = tuple(self.layout(v) for v in i.inputs), tuple(self.layout(v) for v in i.results)
         if not self._routine(i):
@@ -296,101 +318,22 @@ class _Planner:
         def operand(v: Value) -> Access:
             layout = self.layout(v)
             lead = (0,) * (len(result.shape) - len(v.shape))
-            own = tuple(0 if d == 1 and n != 1 else s for s, d, n in zip(layout.strides, v.shape, result.shape[len(lead) :], strict=True))
+            own = tuple(
+                0 if d == 1 and n != 1 else s
+                for s, d, n in zip(layout.strides, v.shape, result.shape[len(lead) :], strict=True)
+            )
             return Access(layout.buffer, layout.offset, (*lead, *own[:-2], *layout.strides[-2:]))
 
         c = self.layout(result)
-        return Product(
-            i, batch, result.shape[-2], result.shape[-1], x.shape[-1], operand(x), operand(y), Access(*c)
-        )
+        return Product(i, batch, result.shape[-2], result.shape[-1], x.shape[-1], operand(x), operand(y), Access(*c))
 
 
 def _compatible(g: _Group, axes: tuple[int, ...] | None) -> bool:
     return axes is None or g.axes is None or g.axes == axes
 
 
-def view_layout(i: Instruction, x: Layout) -> Layout | None:
-    """The layout of a view op's result over its input's buffer, or None if there is none."""
-    name, params, shape = i.op.name, i.params, i.inputs[0].shape
-    if name in ("alias", "detach"):
-        return x
-    if name == "permute":
-        return x._replace(strides=tuple(x.strides[p] for p in params["perm"]))
-    if name == "broadcast_to":
-        lead = len(params["shape"]) - len(shape)
-        own = tuple(0 if d == 1 and n != 1 else s for s, d, n in zip(x.strides, shape, params["shape"][lead:], strict=True))
-        return x._replace(strides=(0,) * lead + own)
-    if name == "flip":
-        offset = x.offset + sum((shape[a] - 1) * x.strides[a] for a in params["axes"] if shape[a])
-        return Layout(x.buffer, offset, tuple(-s if d in params["axes"] else s for d, s in enumerate(x.strides)))
-    if name == "getitem":
-        return _indexed(params["index"], x, shape)
-    strides = _reshaped(shape, x.strides, params["shape"])
-    return None if strides is None else x._replace(strides=strides)
-
-
-def _indexed(index: tuple[Any, ...], x: Layout, shape: Shape) -> Layout:
-    used = sum(1 for e in index if e is not None and e is not Ellipsis)
-    full: list[Any] = []
-    for e in index:
-        full += [slice(None)] * (len(shape) - used) if e is Ellipsis else [e]
-    full += [slice(None)] * (len(shape) - sum(1 for e in full if e is not None))
-    offset, strides, axis = x.offset, [], 0
-    for e in full:
-        if e is None:
-            strides.append(0)
-            continue
-        n, s = shape[axis], x.strides[axis]
-        if isinstance(e, slice):
-            start, stop, step = e.indices(n)
-            offset += start * s if len(range(start, stop, step)) else 0
-            strides.append(step * s)
-        else:
-            offset += (e + n if e < 0 else e) * s
-        axis += 1
-    return Layout(x.buffer, offset, tuple(strides))
-
-
-def _reshaped(old: Shape, strides: tuple[int, ...], new: Shape) -> tuple[int, ...] | None:
-    """Strides of a reshape without moving anything, or None: runs of dimensions with one product must be contiguous."""
-    if size_of(old) == 0:
-        return row_major(new)
-    a = [(d, s) for d, s in zip(old, strides, strict=True) if d != 1]
-    out: list[int] = []
-    i = j = 0
-    wanted = [d for d in new if d != 1]
-    while i < len(a) or j < len(wanted):
-        if i >= len(a) or j >= len(wanted):
-            return None
-        n, m, first = a[i][0], wanted[j], (i, j)
-        while n != m:
-            if n < m:
-                i += 1
-                if i >= len(a):
-                    return None
-                n *= a[i][0]
-            else:
-                j += 1
-                if j >= len(wanted):
-                    return None
-                m *= wanted[j]
-        run = a[first[0] : i + 1]
-        if any(s != d2 * s2 for (_, s), (d2, s2) in zip(run, run[1:], strict=False)):
-            return None
-        step = run[-1][1]
-        part = []
-        for d in reversed(wanted[first[1] : j + 1]):
-            part.append(step)
-            step *= d
-        out += reversed(part)
-        i += 1
-        j += 1
-    rest = iter(out)
-    return tuple(0 if d == 1 else next(rest) for d in new)
-
-
 def plan(graph: Graph, lowered: frozenset[str], has_f16: bool = True) -> Plan:
-    """Kernels and memory for a graph; ``lowered`` names the ops that have machine code, float16 only with ``has_f16``."""
+    """Kernels and memory for a graph; ``lowered`` names the ops with machine code, float16 only with ``has_f16``."""
     p = _Planner(graph, lowered, has_f16)
     for v in graph.inputs:
         p.buffer(v, INPUT)
@@ -406,7 +349,7 @@ def plan(graph: Graph, lowered: frozenset[str], has_f16: bool = True) -> Plan:
     inputs = tuple(p.layouts[v].buffer for v in graph.inputs)
     constants = [(p.layouts[c.value].buffer, np.ascontiguousarray(c.array)) for c in graph.constants]
     constants += [(p.layouts[v].buffer, np.zeros((), v.dtype)) for v in p.zeros.values()]
-    arena = _arrange(kernels, p.buffers)
+    arena = arrange(kernels, p.buffers)
     return Plan(tuple(kernels), tuple(p.buffers), inputs, outputs, tuple(constants), arena)
 
 
@@ -417,50 +360,16 @@ def _own_outputs(graph: Graph, p: _Planner, outputs: Sequence[Layout]) -> None:
         holders[layout.buffer] = holders.get(layout.buffer, 0) + 1
     for v, layout in zip(graph.outputs, outputs, strict=True):
         b = layout.buffer
-        if b.role == SCRATCH and holders[b] == 1 and layout.offset == 0 and dense(layout, v.shape) and b.size == max(1, size_of(v.shape)):
+        if (
+            b.role == SCRATCH
+            and holders[b] == 1
+            and layout.offset == 0
+            and dense(layout, v.shape)
+            and b.size == max(1, size_of(v.shape))
+        ):
             b.role = OUTPUT
 
 
 def _repeats(i: Instruction) -> bool:
     """Whether a write goes through a view that shows an element several times (then the last one wins)."""
     return i.params["view"][0] == "broadcast_to"
-
-
-def _arrange(kernels: Sequence[Kernel], buffers: Sequence[Buffer]) -> int:
-    """Give scratch buffers offsets in the arena, first fit by size; returns its bytes."""
-    first: dict[Buffer, int] = {}
-    last: dict[Buffer, int] = {}
-    for t, k in enumerate(kernels):
-        for b in touched(k):
-            first.setdefault(b, t)
-            last[b] = t
-    placed: list[Buffer] = []
-    total = 0
-    for b in sorted((b for b in buffers if b.role == SCRATCH and b in first), key=lambda b: (-b.nbytes, b.number)):
-        size = -(-b.nbytes // ALIGN) * ALIGN
-        busy = sorted(
-            (o.offset, o.offset + -(-o.nbytes // ALIGN) * ALIGN)
-            for o in placed
-            if first[o] <= last[b] and first[b] <= last[o]
-        )
-        at = 0
-        for start, end in busy:
-            if at + size <= start:
-                break
-            at = max(at, end)
-        b.offset = at
-        placed.append(b)
-        total = max(total, at + size)
-    return total
-
-
-def touched(k: Kernel) -> list[Buffer]:
-    """The buffers a kernel reads or writes."""
-    if isinstance(k, Loop):
-        return [a.buffer for a in k.loads.values()] + [s.access.buffer for s in k.stores] + [r.access.buffer for r in k.reductions]
-    if isinstance(k, Product):
-        return [k.a.buffer, k.b.buffer, k.c.buffer]
-    if isinstance(k, Check):
-        return [k.access.buffer]
-    work = [k.work] if isinstance(k, Routine) and k.work else []
-    return [*(layout.buffer for layout in (*k.inputs, *k.outputs)), *work]

@@ -1,8 +1,9 @@
 """The check of a native program against the reference kernels, kernel by kernel.
 
 Each kernel of the plan runs alone, on the memory its predecessors left, so errors do not add up and bounds can be
-tight. Its inputs are read from the buffers, the same instructions are evaluated with NumPy, and what it wrote has to lie
-in the range that NOTE [ranges] of ``compiler.bounds`` derives. The bounds, with u half the unit in the last place of 1:
+tight. Its inputs are read from the buffers, the same instructions are evaluated with NumPy, and what it wrote has to
+lie in the range that NOTE [ranges] of ``compiler.bounds`` derives. The bounds, with u half the unit in the last place
+of 1:
 
 * elementwise instructions: see there;
 * sums of n terms: those of the terms' ranges, and (n - 1) u sum|x|, which holds for every order of additions (Higham,
@@ -18,10 +19,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from chainrule.compiler import bounds
+from chainrule.compiler import bounds, sum_bounds
 from chainrule.compiler.bounds import Array, Range
 from chainrule.compiler.kernels import (
-    OUTPUT, SCRATCH, Access, Buffer, Call, Check, Kernel, Layout, Loop, Plan, Product, Routine, Store, row_major,
+    OUTPUT,
+    SCRATCH,
+    Access,
+    Buffer,
+    Call,
+    Check,
+    Kernel,
+    Layout,
+    Loop,
+    Plan,
+    Product,
+    Routine,
+    Store,
+    row_major,
 )  # fmt: skip
 from chainrule.compiler.llvm import cache
 from chainrule.compiler.llvm.builder import Module
@@ -65,7 +79,11 @@ class VerificationError(RuntimeError):
         if instruction is not None:
             lines += [f"  node:     {instruction}", f"  at:       {describe_place(instruction.place)}"]
         if index is not None:
-            lines += [f"  index:    {list(index)}", f"  expected: {expected!r}, within {limits!r}", f"  got:      {got!r}"]
+            lines += [
+                f"  index:    {list(index)}",
+                f"  expected: {expected!r}, within {limits!r}",
+                f"  got:      {got!r}",
+            ]
         lines.append('  fix:      please report this; verify="never" skips the check, CHAINRULE_COMPILE=0 the compiler')
         lines += [f"  kernel {number}:", *(f"    {line}" for line in str(kernel).splitlines())]
         super().__init__("\n".join(lines))
@@ -178,7 +196,7 @@ def _loop(k: Loop, memory: _Memory, known: dict[Value, Range]) -> list[Result]:
         i = Instruction(REGISTRY[r.kind], (r.value,), {"axes": _reduced_axes(k), "keepdims": False}, (r.result,))
         source = made.get(r.value)
         i = i._replace(place=source.place if source is not None else None)
-        out.append(Result(i, r.access, bounds.reduce(r.kind, known[r.value], kept)))
+        out.append(Result(i, r.access, sum_bounds.reduce(r.kind, known[r.value], kept)))
     return out
 
 
@@ -194,14 +212,14 @@ def _read(v: Value) -> Instruction:
 def _product(k: Product, memory: _Memory) -> list[Result]:
     a = memory.read(k.a, (*k.batch, k.m, k.k))
     b = memory.read(k.b, (*k.batch, k.k, k.n))
-    return [Result(k.instruction, k.c, bounds.product(a, b))]
+    return [Result(k.instruction, k.c, sum_bounds.product(a, b))]
 
 
 def _whole(k: Routine | Call, memory: _Memory) -> list[Result]:
     """An op on whole arrays, by its reference kernel."""
     i = k.instruction
     xs = [memory.read(x, v.shape) for v, x in zip(i.inputs, k.inputs, strict=True)]
-    ranges = bounds.whole(i, xs)
+    ranges = sum_bounds.whole(i, xs)
     return [Result(i, x, r) for x, r in zip(k.outputs, ranges, strict=True)]
 
 
@@ -245,7 +263,9 @@ def verify_program(
             results = _expected(kernel, memory, known)
         except (IndexError, ZeroDivisionError):
             if native.run_kernel(n, memory.address) == 0:
-                raise VerificationError(kernel, n, "the reference raises an error that compiled code does not see") from None
+                raise VerificationError(
+                    kernel, n, "the reference raises an error that compiled code does not see"
+                ) from None
             raise
         before = memory.snapshot() if strict else []
         if isinstance(kernel, Call):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from chainrule.compiler.kernels import Routine
 from chainrule.compiler.llvm.builder import Module
+from chainrule.compiler.llvm.division import emit_division, lowers_division
 from chainrule.compiler.llvm.gather import emit_places, emit_ravel_index, lowers_places
 from chainrule.compiler.llvm.philox import emit_random, lowers_random
 from chainrule.compiler.llvm.position import emit_arg, lowers_arg
@@ -27,6 +28,7 @@ def _lowers_ravel(i: Instruction, has_f16: bool) -> bool:
 
 
 _ARG: tuple[Lowers, Emit] = (lowers_arg, emit_arg)
+_DIVISION: tuple[Lowers, Emit] = (lowers_division, emit_division)
 _PLACES: tuple[Lowers, Emit] = (lowers_places, emit_places)
 _RANDOM: tuple[Lowers, Emit] = (lowers_random, emit_random)
 ROUTINES: dict[str, tuple[Lowers, Emit]] = {
@@ -34,18 +36,25 @@ ROUTINES: dict[str, tuple[Lowers, Emit]] = {
     "argmin": _ARG,
     "argsort": (lowers_sort, emit_argsort),
     "cumsum": (lowers_scan, emit_cumsum),
+    "floor_divide": _DIVISION,
+    "fmod": _DIVISION,
     "gather": _PLACES,
+    "pow": _DIVISION,
     "put_rows": _PLACES,
     "random_bits": _RANDOM,
     "ravel_index": (_lowers_ravel, emit_ravel_index),
+    "remainder": _DIVISION,
     "scatter": _PLACES,
     "scatter_add": _PLACES,
     "take": _PLACES,
     "take_add": _PLACES,
     "uniform": _RANDOM,
 }
-#: ops whose function returns 1 if an index is out of bounds
-CHECKED = frozenset(("gather", "put_rows", "ravel_index", "scatter", "scatter_add", "take", "take_add"))
+#: ops whose function returns 1 where eager mode raises an error: an index out of bounds, an integer divided by zero
+CHECKED = frozenset((
+    "floor_divide", "fmod", "gather", "pow", "put_rows", "ravel_index", "remainder", "scatter", "scatter_add", "take",
+    "take_add",
+))  # fmt: skip
 #: ops whose result starts as a copy of their first input, which is then written in place
 IN_PLACE = frozenset(("put_rows", "scatter", "scatter_add"))
 

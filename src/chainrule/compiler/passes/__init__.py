@@ -42,7 +42,10 @@ PIPELINE = (
 
 
 def optimize(
-    graph: Graph, pipeline: tuple[Pass, ...] = PIPELINE, check: bool = False, show: Callable[[str, Graph], None] | None = None
+    graph: Graph,
+    pipeline: tuple[Pass, ...] = PIPELINE,
+    check: bool = False,
+    show: Callable[[str, Graph], None] | None = None,
 ) -> tuple[Graph, list[Report]]:
     """Run the passes in order.
 

@@ -38,15 +38,13 @@ def simplify(graph: Graph) -> Graph:
         x = inputs[0]
         same = instruction.results[0]
         found: Any = None
-        if name in ("alias", "detach", "copy"):
-            found = x
-        elif name in ("reshape", "broadcast_to") and same.shape == x.shape:
-            found = x
-        elif name == "cast" and same.dtype == x.dtype:
-            found = x
-        elif name == "permute" and params["perm"] == tuple(range(len(x.shape))):
-            found = x
-        elif name == "flip" and not params["axes"]:
+        if (
+            name in ("alias", "detach", "copy")
+            or (name in ("reshape", "broadcast_to") and same.shape == x.shape)
+            or (name == "cast" and same.dtype == x.dtype)
+            or (name == "permute" and params["perm"] == tuple(range(len(x.shape))))
+            or (name == "flip" and not params["axes"])
+        ):
             found = x
         elif name == "permute" and x in made and made[x].op.name == "permute":
             first = made[x].params["perm"]
@@ -132,7 +130,7 @@ def deduplicate(graph: Graph) -> Graph:
 
 
 def drop_dead(graph: Graph) -> Graph:
-    """Without the instructions and constants that no output depends on. Inputs stay: they are the calling convention."""
+    """Without the instructions and constants that no output depends on. Inputs stay: callers count on them."""
     live: set[Value] = set(graph.outputs)
     kept: list[Instruction] = []
     for i in reversed(graph.instructions):

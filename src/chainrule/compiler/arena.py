@@ -1,0 +1,54 @@
+"""The arena: scratch buffers that do not live at the same time share memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chainrule.compiler.kernels import SCRATCH, Buffer, Check, Kernel, Loop, Product, Routine
+
+#: every buffer starts at a multiple of this many bytes
+ALIGN = 64
+
+
+def arrange(kernels: Sequence[Kernel], buffers: Sequence[Buffer]) -> int:
+    """Give scratch buffers offsets in the arena, first fit by size; returns its bytes."""
+    first: dict[Buffer, int] = {}
+    last: dict[Buffer, int] = {}
+    for t, k in enumerate(kernels):
+        for b in touched(k):
+            first.setdefault(b, t)
+            last[b] = t
+    placed: list[Buffer] = []
+    total = 0
+    for b in sorted((b for b in buffers if b.role == SCRATCH and b in first), key=lambda b: (-b.nbytes, b.number)):
+        size = -(-b.nbytes // ALIGN) * ALIGN
+        busy = sorted(
+            (o.offset, o.offset + -(-o.nbytes // ALIGN) * ALIGN)
+            for o in placed
+            if first[o] <= last[b] and first[b] <= last[o]
+        )
+        at = 0
+        for start, end in busy:
+            if at + size <= start:
+                break
+            at = max(at, end)
+        b.offset = at
+        placed.append(b)
+        total = max(total, at + size)
+    return total
+
+
+def touched(k: Kernel) -> list[Buffer]:
+    """The buffers a kernel reads or writes."""
+    if isinstance(k, Loop):
+        return (
+            [a.buffer for a in k.loads.values()]
+            + [s.access.buffer for s in k.stores]
+            + [r.access.buffer for r in k.reductions]
+        )
+    if isinstance(k, Product):
+        return [k.a.buffer, k.b.buffer, k.c.buffer]
+    if isinstance(k, Check):
+        return [k.access.buffer]
+    work = [k.work] if isinstance(k, Routine) and k.work else []
+    return [*(layout.buffer for layout in (*k.inputs, *k.outputs)), *work]

@@ -1,0 +1,143 @@
+"""The threads that run compiled programs together: made once, waiting in machine code between calls.
+
+A waiting worker spins for a moment, then yields its core, then sleeps, so it costs next to nothing when there is no
+work and is at hand while steps follow each other. After a fork the child starts workers of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import threading
+from typing import Any
+
+from chainrule.compiler.llvm import cache
+from chainrule.compiler.llvm.builder import Module
+from chainrule.compiler.llvm.parallel import (
+    ARRIVED,
+    BLOCK,
+    FUNCTION,
+    START,
+    STATUS,
+    TABLE,
+    THREADS,
+    emit_post,
+    emit_worker,
+)
+from chainrule.compiler.llvm.target import host
+
+_threads: int | None = None
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def get_num_threads() -> int:
+    """How many threads compiled programs use at most."""
+    return _threads if _threads is not None else available_cores()
+
+
+def set_num_threads(count: int) -> None:
+    """Let compiled programs use at most ``count`` threads; results do not depend on it.
+
+    Raises:
+        ValueError: for a count below 1.
+    """
+    global _threads
+    if count < 1:
+        raise ValueError(f"the number of threads must be at least 1, got {count}")
+    _threads = int(count)
+
+
+class Pool:
+    """Workers around one shared block. A call takes the pool for itself; who finds it taken runs alone."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self._memory = ctypes.create_string_buffer(BLOCK + 64)
+        self.block = ctypes.addressof(self._memory) + -ctypes.addressof(self._memory) % 64
+        self._workers: list[threading.Thread] = []
+        module = Module(host())
+        worker, post = emit_worker(module), emit_post(module)
+        self._native = cache.build(module.text, module.target)
+        self._enter = self._native.function(worker, "ptr", "i64", "i64")
+        self._post = self._native.function(post, "ptr", "i64")
+        self._generation = 0
+
+    def _field(self, offset: int) -> ctypes.c_int64:
+        return ctypes.c_int64.from_address(self.block + offset)
+
+    def grow(self, threads: int) -> None:
+        """Start workers until there are ``threads``, the caller included."""
+        while len(self._workers) < threads - 1:
+            number = len(self._workers) + 1
+            worker = threading.Thread(
+                target=self._enter, args=(self.block, number, self._generation), name=f"chainrule-{number}", daemon=True
+            )
+            worker.start()
+            self._workers.append(worker)
+
+    def run(self, function: Any, address: int, table: int, threads: int) -> int:
+        """Run ``function`` on all threads; returns its status. The caller holds the lock.
+
+        Args:
+            function: the program as a ctypes function of (table, thread, threads, block).
+            address: where it starts.
+            table: its table of addresses.
+            threads: how many take part.
+        """
+        self.grow(threads)
+        self._field(FUNCTION).value = address
+        self._field(TABLE).value = table
+        self._field(THREADS).value = threads
+        self._field(STATUS).value = 0
+        self._field(START).value = self._field(ARRIVED).value
+        self._generation += 1
+        self._post(self.block, self._generation)
+        function(table, 0, threads, self.block)
+        return int(self._field(STATUS).value)
+
+    def stop(self) -> None:
+        """Let all workers leave."""
+        if self.pid == os.getpid():
+            self._post(self.block, -1)
+            for w in self._workers:
+                w.join(1.0)
+        self._workers = []
+
+
+_pool: Pool | None = None
+_pool_lock = threading.Lock()
+
+
+def pool() -> Pool:
+    """The pool of this process."""
+    global _pool
+    found = _pool
+    if found is None or found.pid != os.getpid():
+        with _pool_lock:
+            if _pool is None or _pool.pid != os.getpid():
+                _pool = Pool()
+            found = _pool
+    return found
+
+
+def _at_exit() -> None:
+    if _pool is not None:
+        _pool.stop()
+
+
+def _after_fork() -> None:
+    global _pool, _pool_lock
+    _pool, _pool_lock = None, threading.Lock()
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
