@@ -61,6 +61,7 @@ class Task(NamedTuple):
         check: some steps more, not timed; its result is a number to compare.
         steps: how many steps (calls) a pass has.
         first_steps: how many steps ``first`` takes (a whole pass for a scan).
+        parts: after the first step, seconds of the parts of compiling by name, where they are known.
     """
 
     prepare: Callable[[int], Any]
@@ -69,6 +70,7 @@ class Task(NamedTuple):
     check: Callable[[], float]
     steps: int
     first_steps: int = 1
+    parts: Callable[[], dict[str, float]] = dict
 
 
 class Sample(NamedTuple):
@@ -80,12 +82,13 @@ class Sample(NamedTuple):
 
 
 class Start(NamedTuple):
-    """What a contender tells when it is ready: its first step, its result after some more, and its numbers of steps."""
+    """What a contender tells when it is ready; names as in :class:`Task`."""
 
     first: Sample
     check: float
     steps: int
     first_steps: int
+    parts: dict[str, float]
 
 
 class Result(NamedTuple):
@@ -109,37 +112,51 @@ def timed(function: Callable[..., float], *arguments: Any) -> Sample:
     return Sample(time.perf_counter() - wall, _processor() - cpu, value)
 
 
-def _serve(pipe: Any, contender: Contender, threads: int) -> None:
+def cached_in(folder: str) -> dict[str, str]:
+    """Environment variables that keep every library's compiled code below a folder."""
+    return {
+        "CHAINRULE_CACHE_DIR": os.path.join(folder, "chainrule"),
+        "TORCHINDUCTOR_CACHE_DIR": os.path.join(folder, "inductor"),
+        "JAX_COMPILATION_CACHE_DIR": os.path.join(folder, "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+def _serve(pipe: Any, contender: Contender, threads: int, caches: str | None) -> None:
     """The life of a contender's process: the first step, then a pass for every number it is sent."""
-    with tempfile.TemporaryDirectory() as caches:
-        # empty caches of compiled code, so that the first step shows what compiling costs
-        os.environ["CHAINRULE_CACHE_DIR"] = os.path.join(caches, "chainrule")
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(caches, "inductor")
-        os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = str(threads)
+    with contextlib.ExitStack() as stack:
+        folder = caches or stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        os.environ.update(cached_in(folder), TORCHINDUCTOR_COMPILE_THREADS=str(threads))
         module, _, name = contender.factory.partition(":")
         try:
             task = getattr(importlib.import_module(module), name)(threads, *contender.arguments)
-            pipe.send(Start(timed(task.first), task.check(), task.steps, task.first_steps))
+            first = timed(task.first)
         except Unavailable as reason:
             pipe.send(str(reason))
             return
+        pipe.send(Start(first, task.check(), task.steps, task.first_steps, task.parts()))
         while (turn := pipe.recv()) is not None:
             held = task.prepare(turn)
             gc.collect()
             pipe.send(timed(task.run, held))
 
 
-class _Process:
-    """The other end of the pipe: a running contender."""
+class Process:
+    """The other end of the pipe: a running contender.
 
-    def __init__(self, contender: Contender, threads: int) -> None:
+    Its caches of compiled code are in ``caches``, or else in a folder of its own that is empty at first.
+    """
+
+    def __init__(self, contender: Contender, threads: int, caches: str | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, contender, threads), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, contender, threads, caches), daemon=True)
         self.process.start()
         theirs.close()
 
     def receive(self) -> Any:
+        """What it sends next: at first a Start or, as text, the reason why there is none, then Samples."""
         try:
             return self.pipe.recv()
         except EOFError:
@@ -147,11 +164,13 @@ class _Process:
             raise RuntimeError(f"a contender ended with status {self.process.exitcode}; its error stands above") from None
 
     def turn(self, number: int) -> Sample:
+        """One pass."""
         self.pipe.send(number)
         sample: Sample = self.receive()
         return sample
 
     def close(self) -> None:
+        """End it."""
         with contextlib.suppress(BrokenPipeError):
             self.pipe.send(None)
         self.process.join(10)
@@ -159,6 +178,7 @@ class _Process:
 
 
 def _agree(case: str, what: str, values: dict[str, float]) -> None:
+    values = {name: v for name, v in values.items() if not math.isnan(v)}
     names = list(values)
     want = values[names[0]]
     for name in names[1:]:
@@ -173,10 +193,10 @@ def measure(case: str, contenders: Sequence[Contender], options: _harness.Option
     """
     found: dict[str, Start] = {}
     passes: dict[str, list[Sample]] = {}
-    running: dict[str, _Process] = {}
+    running: dict[str, Process] = {}
     try:
         for c in contenders:
-            process = running[c.name] = _Process(c, options.threads)
+            process = running[c.name] = Process(c, options.threads)
             answer = process.receive()
             if isinstance(answer, str):
                 print(f"({c.name} is left out: {answer})\n")

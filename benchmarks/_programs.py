@@ -15,10 +15,9 @@ import numpy as np
 
 from benchmarks import _peers
 from benchmarks._processes import Task, Unavailable
-from benchmarks.training_step import RATES, jax_network, jax_step, network, weights
+from benchmarks.training_step import RATES, jax_network, jax_step, jax_weights, network
 
 Array = np.ndarray[Any, Any]
-IMAGES = "MNIST"
 CHECKED = 20  # steps after which the losses are compared once more
 
 
@@ -95,12 +94,12 @@ def _task(work: Work, step: Callable[[Any], Any], index: Callable[[Array], list[
     def run(rows: list[Any]) -> float:
         for r in rows:
             loss = step(r)
-        return float(loss)
+        return float(loss.item())
 
     def check() -> float:
         return run([start[n % len(start)] for n in range(1, CHECKED)])
 
-    return Task(lambda turn: index(order(work, turn)), run, lambda: float(step(start[0])), check, work.steps)
+    return Task(lambda turn: index(order(work, turn)), run, lambda: float(step(start[0]).item()), check, work.steps)
 
 
 def _modules(lib: Any, work: Work, **kwargs: Any) -> tuple[Any, Any, Any, Any, Any]:
@@ -131,10 +130,9 @@ def ours(threads: int, work: Work, how: str) -> Task:
     index = lambda rows: [chainrule.from_numpy(r) for r in rows]  # noqa: E731
     if how == "eager":
         return _task(work, gathering, index)
-    if how == "gather":
-        return _task(work, chainrule.compile(gathering), index)
-    compiled = chainrule.compile(step)
-    return _task(work, lambda rows: compiled(x[rows], y[rows]), index)
+    compiled = chainrule.compile(gathering if how == "gather" else step)
+    call = compiled if how == "gather" else lambda rows: compiled(x[rows], y[rows])
+    return _task(work, call, index)._replace(parts=lambda: dict(compiled.bound[-1].native.timings))
 
 
 def torch(threads: int, work: Work, how: str) -> Task:
@@ -185,7 +183,7 @@ def jax(threads: int, work: Work, how: str) -> Task:
         raise Unavailable("JAX is not installed")
     jnp = lib.numpy
     program = jax_step(lib, work.activation, "Adam", work.regression)
-    params = lib.tree.map(jnp.asarray, weights(work.sizes))
+    params = jax_weights(lib, work.sizes)
     zeros = [lib.tree.map(jnp.zeros_like, params) for _ in range(2)]
     held = [params, (*zeros, jnp.float32(0))]
     x, y = data(work)
@@ -210,17 +208,22 @@ def jax(threads: int, work: Work, how: str) -> Task:
 
     if how == "jit":
         return _task(work, step, lambda rows: [jnp.asarray(r.astype(np.int32)) for r in rows])
-    start: list[Any] = []
+    losses: list[float] = []
 
     def first() -> float:
-        start[:] = [np.asarray(step(order(work, 0).astype(np.int32)))]
-        return float(start[0][0])
+        losses.extend(np.asarray(step(order(work, 0).astype(np.int32))).tolist())
+        return losses[0]
+
+    def check() -> float:
+        while len(losses) < CHECKED:
+            first()
+        return losses[CHECKED - 1]
 
     return Task(
         lambda turn: jnp.asarray(order(work, turn).astype(np.int32)),
         lambda rows: float(np.asarray(step(rows))[-1]),
         first,
-        lambda: float(start[0][(CHECKED - 1) % work.steps]) if work.steps >= CHECKED else float("nan"),
+        check,
         work.steps,
         work.steps,
     )
@@ -276,6 +279,6 @@ def jax_predict(threads: int, work: Work, how: str) -> Task:
     lib = _peers.load_jax()
     if lib is None:
         raise Unavailable("JAX is not installed")
-    params = lib.tree.map(lib.numpy.asarray, weights(work.sizes))
+    params = jax_weights(lib, work.sizes)
     call = lib.jit(jax_network(lib, work.activation))
     return _calls(work, lambda x: lib.block_until_ready(call(params, x)), lib.numpy.asarray, np.asarray)

@@ -79,15 +79,20 @@ def eager(lib: Any, sizes: tuple[int, ...], activation: str, method: str, **kwar
     return step
 
 
+def jax_weights(jax: Any, sizes: tuple[int, ...]) -> Any:
+    """The weights as JAX's users keep them: (inputs, outputs), so that nothing is transposed."""
+    return [(jax.numpy.asarray(np.ascontiguousarray(w.T)), jax.numpy.asarray(b)) for w, b in weights(sizes)]
+
+
 def jax_network(jax: Any, activation: str) -> Callable[[Any, Any], Any]:
     """The network as a function of its weights, a list of pairs, and a batch."""
     act = {"Sigmoid": jax.nn.sigmoid, "ReLU": jax.nn.relu}[activation]
 
     def forward(params: Any, x: Any) -> Any:
         for w, b in params[:-1]:
-            x = act(x @ w.T + b)
+            x = act(x @ w + b)
         w, b = params[-1]
-        return x @ w.T + b
+        return x @ w + b
 
     return forward
 
@@ -126,7 +131,7 @@ def compiled(jax: Any, sizes: tuple[int, ...], activation: str, method: str) -> 
     """The whole step as one program of ``jax.jit`` that reuses the memory of the weights."""
     jnp = jax.numpy
     program = jax.jit(jax_step(jax, activation, method), donate_argnums=(0, 1))
-    params = jax.tree.map(jnp.asarray, weights(sizes))
+    params = jax_weights(jax, sizes)
     zeros = [jax.tree.map(jnp.zeros_like, params) for _ in range(2)]
     held = [params, (*zeros, jnp.float32(0)) if method == "Adam" else ()]
     data = itertools.cycle([(jnp.asarray(x), jnp.asarray(y)) for x, y in batches(sizes)])

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from chainrule import utils as utils
     from chainrule import vision as vision
     from chainrule.compiler.compiled import compile as compile
+    from chainrule.compiler.threads import get_num_threads as get_num_threads
+    from chainrule.compiler.threads import set_num_threads as set_num_threads
     from chainrule.serialization import load as load
     from chainrule.serialization import save as save
 
@@ -59,7 +61,10 @@ _PACKAGES = (
     "backends", "compiler", "cuda", "data", "func", "metrics", "mps", "nn", "optim", "testing", "train", "utils",
     "vision",
 )  # fmt: skip
-_FUNCTIONS = {"compile": "compiler.compiled", "load": "serialization", "save": "serialization"}
+_FUNCTIONS = {
+    "compile": "compiler.compiled", "get_num_threads": "compiler.threads", "set_num_threads": "compiler.threads",
+    "load": "serialization", "save": "serialization",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

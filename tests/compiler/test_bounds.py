@@ -193,8 +193,19 @@ def test_products_in_any_order_are_within_the_bound(seed, dtype):
         y += a[:, p : p + 1] * b[p]
     assert not found.wrong(y).any()
     eps = np.finfo(dtype).eps
-    off = found.value + 2 * (k + 3) * eps * (np.abs(a) @ np.abs(b))
+    lengths = np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=0)
+    assert (lengths * (1 + 10 * eps) >= np.abs(a) @ np.abs(b)).all()
+    off = found.value + 2 * (k + 3) * eps * lengths
     assert found.wrong(off.astype(dtype)).all()
+
+
+def test_large_products_are_held_to_their_own_precision(monkeypatch):
+    monkeypatch.setattr(sum_bounds, "LARGE", 0)
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((40, 40)).astype(np.float32) for _ in range(2))
+    found = sum_bounds.product(a, b)
+    assert not found.wrong((a.astype(np.float64) @ b).astype(np.float32)).any()
+    assert found.wrong((a[:, :-1] @ b[:-1])).mean() > 0.99
 
 
 def test_products_with_special_values():

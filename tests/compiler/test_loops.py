@@ -174,10 +174,9 @@ def test_float16_is_computed_where_the_processor_converts_it(target):
     assert bool(native.plan.calls) == (not target.has_f16)
 
 
-def test_integer_division_runs_where_its_errors_are_raised():
+def test_integer_division_raises_what_eager_mode_raises():
     x, y = numbers((20,), "int64"), numbers((20,), "int64", 1).abs() + 1
     native = checked(lambda x, y: (x // y, x % y, cr.fmod(x, y)), x, y)
-    assert len(native.plan.calls) == 3
     with pytest.raises(ZeroDivisionError):
         native([x.numpy(), np.zeros(20, np.int64)])
 

@@ -93,7 +93,7 @@ def test_a_mask_that_is_inverted_is_found(monkeypatch):
 
 
 def replace_loops(monkeypatch, change: Callable[[Loop], Loop]):
-    monkeypatch.setattr(native, "emit_loop", lambda module, name, loop: emit_loop(module, name, change(loop)))
+    monkeypatch.setattr(native, "emit_loop", lambda m, name, loop, **rest: emit_loop(m, name, change(loop), **rest))
 
 
 def test_a_sum_that_leaves_something_out_is_found(monkeypatch):

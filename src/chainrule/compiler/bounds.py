@@ -29,8 +29,8 @@ _UNROUNDED = frozenset((
 EXACT = _UNROUNDED | {
     "add", "sub", "mul", "div", "sqrt", "square", "reciprocal", "floor_divide", "remainder", "fmod", "eq", "ne", "lt",
     "le", "gt", "ge", "isnan", "isinf", "isfinite", "signbit", "logical_and", "logical_or", "logical_xor",
-    "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "bitwise_left_shift", "bitwise_right_shift", "cast",
-    "one_hot",
+    "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "bitwise_left_shift",
+    "bitwise_right_shift", "cast", "one_hot",
 }  # fmt: skip
 #: the sign of a zero that these give is not defined
 _ANY_ZERO = frozenset(("maximum", "minimum", "clamp_min", "clamp_max", "relu"))

@@ -11,21 +11,23 @@ import ctypes
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from chainrule.compiler.arena import ALIGN
 from chainrule.compiler.kernels import OUTPUT, SCRATCH, Buffer, Call, Check, Kernel, Layout, Loop, Plan, Product, Routine
 from chainrule.compiler.llvm import cache
-from chainrule.compiler.llvm.builder import Module
+from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.gemm import ProductSpec, emit_product
-from chainrule.compiler.llvm.loops import LOWERED, emit_check, emit_loop
+from chainrule.compiler.llvm.loops import LOWERED, emit_check, emit_loop, work
+from chainrule.compiler.llvm.parallel import START, STATUS, emit_barrier
 from chainrule.compiler.llvm.routines import ROUTINES, emit_routine
 from chainrule.compiler.llvm.target import Target, host
 from chainrule.compiler.llvm.values import kind_of
 from chainrule.compiler.passes import Report, optimize
 from chainrule.compiler.plan import plan
+from chainrule.compiler.threads import Choice, available_cores, get_num_threads, pool
 from chainrule.ir.graph import Graph
 
 #: ops that the native backend lowers; all others run their reference kernels
@@ -58,6 +60,18 @@ class _Memory:
         return self.arena[b.offset : b.offset + b.nbytes].view(b.dtype)
 
 
+#: microseconds of estimated work from which a loop, a product, a whole program is divided among threads
+SHARED_LOOP, SHARED_PRODUCT, SHARED_PROGRAM = 2.0, 4.0, 20.0
+
+
+class _Shared(NamedTuple):
+    """A kernel that threads divide among themselves: how many rows, in tiles of how many, and its estimated time."""
+
+    rows: int
+    grain: int
+    work: float
+
+
 class NativeProgram:
     """Machine code of a graph.
 
@@ -77,6 +91,8 @@ class NativeProgram:
         planned = time.perf_counter()
         self.module = Module(self.target)
         self._scratch = 0
+        self._shared: dict[str, _Shared] = {}
+        self.parallel = False
         self._steps: list[tuple[str, Kernel | None]] = []
         self._write()
         text = self.module.text
@@ -92,6 +108,11 @@ class NativeProgram:
             (self.native.function(name, "ptr", returns="i64") if kernel is None else None, kernel)
             for name, kernel in self._steps
         ]
+        self._parallel: Any = None
+        self._choice = Choice()
+        if self.parallel:
+            self._parallel = self.native.function("parallel", "ptr", "i64", "i64", "ptr")
+            self._address = self.native.address("parallel")
         self._constants = {b: a for b, a in self.plan.constants}
         self._shapes = [(v.shape, v.dtype) for v in self.graph.inputs]
         self._outputs = [b for b in self.plan.buffers if b.role == OUTPUT]
@@ -110,7 +131,9 @@ class NativeProgram:
                 self._steps.append((name, kernel))
                 continue
             if isinstance(kernel, Loop):
-                emit_loop(self.module, name, kernel)
+                rows = emit_loop(self.module, name, kernel, shared=work(kernel) >= SHARED_LOOP)
+                if rows:
+                    self._shared[name] = _Shared(rows, 1, work(kernel))
             elif isinstance(kernel, Check):
                 emit_check(self.module, name, kernel)
             elif isinstance(kernel, Routine):
@@ -120,6 +143,8 @@ class NativeProgram:
             stretch.append(name)
         self._close(stretch)
         self._write_single()
+        if len(self._steps) == 1 and sum(s.work for s in self._shared.values()) >= SHARED_PROGRAM:
+            self._write_parallel(stretch)
 
     def _write_single(self) -> None:
         """``i64 single(table, n)``: kernel n alone, 1 if its check failed; for the verifier."""
@@ -144,6 +169,11 @@ class NativeProgram:
             b.ret(b.load(slot, "i64"))
 
     @property
+    def _stride(self) -> int:
+        """Bytes from one thread's working memory to the next."""
+        return -(-self._scratch // 4096) * 4096 + 256
+
+    @property
     def scratch(self) -> int:
         """Bytes of working memory that the matrix products need."""
         return self._scratch
@@ -160,16 +190,7 @@ class NativeProgram:
         entry = f"run{len(self._steps)}"
         inner = f"{entry}_body"
         with self.module.function(inner, internal=True, inline=False, returns="i64", table="ptr") as b:
-            for name in names:
-                kernel = self.plan.kernels[int(name[1:])]
-                if isinstance(kernel, Check) or (isinstance(kernel, Routine) and kernel.checks):
-                    failed = b.call(name, b.args[0], returns="i64")
-                    assert failed is not None
-                    with b.if_(b.ne(failed, 0)):
-                        b.ret(b.i64(int(name[1:]) + 1))
-                else:
-                    b.call(name, b.args[0])
-            b.ret(b.i64(0))
+            self._sequence(b, names)
         with self.module.function(entry, returns="i64", table="ptr") as b:
             slot = b.alloca(8, 8)
             with b.denormals_flushed():
@@ -189,15 +210,96 @@ class NativeProgram:
         )  # fmt: skip
         code = emit_product(self.module, f"{name}_product", spec)
         self._scratch = max(self._scratch, code.scratch)
+        rows = spec.batches * p.m
+        wanted = 2 * rows * p.n * p.k / 80e3  # microseconds at 80 operations per nanosecond
+        if wanted >= SHARED_PRODUCT and rows > code.grain:
+            self._shared[name] = _Shared(rows, code.grain, wanted)
+        with self.module.function(
+            f"{name}_rows", internal=True, inline=False, table="ptr", begin="i64", end="i64", scratch="ptr"
+        ) as b:
+            table, begin, end, scratch = b.args
+            at = [b.at(b.pointer(table, x.buffer.number), x.offset, kind) for x in (p.a, p.b, p.c)]
+            b.call(code.name, *at, scratch, begin, end)
         with self.module.function(name, internal=True, inline=False, table="ptr") as b:
-            at = [b.at(b.pointer(b.args[0], x.buffer.number), x.offset, kind) for x in (p.a, p.b, p.c)]
             scratch = b.pointer(b.args[0], len(self.plan.buffers))
-            b.call(code.name, *at, scratch, b.i64(0), b.i64(spec.batches * p.m))
+            b.call(f"{name}_rows", b.args[0], b.i64(0), b.i64(rows), scratch)
+
+    # ---- several threads
+    def _phases(self, names: list[str]) -> list[list[str]]:
+        """Kernels in order: each shared one by itself, stretches of others together."""
+        out: list[list[str]] = []
+        for name in names:
+            if name in self._shared or not out or out[-1][0] in self._shared:
+                out.append([name])
+            else:
+                out[-1].append(name)
+        return out
+
+    def _write_parallel(self, names: list[str]) -> None:
+        """``void parallel(table, thread, threads, block)``: each thread's part, with barriers between the phases.
+
+        The first thread runs what is not shared; if a check fails there, all leave at the next barrier.
+        """
+        barrier = emit_barrier(self.module)
+        arguments = {"table": "ptr", "thread": "i64", "threads": "i64", "block": "ptr"}
+        with self.module.function("parallel_body", internal=True, inline=False, noalias=False, **arguments) as b:
+            table, thread, threads, block = b.args
+            status = b.offset(block, STATUS)
+            arrived = b.load(b.offset(block, START), "i64")
+            for phase in self._phases(names):
+                shared = self._shared.get(phase[0])
+                if shared is not None:
+                    self._share(b, phase[0], shared)
+                else:
+                    with b.if_(b.eq(thread, 0)):
+                        failed = b.call(self._serial(phase), table, returns="i64")
+                        assert failed is not None
+                        b.store(failed, status)
+                arrived = arrived + threads
+                b.call(barrier, block, arrived)
+                if shared is None:
+                    with b.if_(b.ne(b.load(status, "i64"), 0)):
+                        b.ret()
+        with self.module.function("parallel", noalias=False, **arguments) as b, b.denormals_flushed():
+            b.call("parallel_body", *b.args)
+        self.parallel = True
+
+    def _share(self, b: Builder, name: str, shared: _Shared) -> None:
+        """Call a shared kernel for this thread's rows, whole tiles of them."""
+        table, thread, threads, _ = b.args
+        tiles = -(-shared.rows // shared.grain)
+        first = b.idiv(thread * tiles, threads) * shared.grain
+        last = b.idiv((thread + 1) * tiles, threads) * shared.grain
+        last = b.select(b.lt(last, shared.rows), last, b.i64(shared.rows))
+        if isinstance(self.plan.kernels[int(name[1:])], Product):
+            scratch = b.offset(b.pointer(table, len(self.plan.buffers)), thread * self._stride)
+            b.call(f"{name}_rows", table, first, last, scratch)
+        else:
+            b.call(f"{name}_rows", table, first, last)
+
+    def _serial(self, names: list[str]) -> str:
+        """A function that runs kernels one after another: 0, or 1 + the number of the one whose check failed."""
+        name = f"serial_{names[0]}"
+        with self.module.function(name, internal=True, inline=False, returns="i64", table="ptr") as b:
+            self._sequence(b, names)
+        return name
+
+    def _sequence(self, b: Builder, names: list[str]) -> None:
+        for name in names:
+            kernel = self.plan.kernels[int(name[1:])]
+            if isinstance(kernel, Check) or (isinstance(kernel, Routine) and kernel.checks):
+                failed = b.call(name, b.args[0], returns="i64")
+                assert failed is not None
+                with b.if_(b.ne(failed, 0)):
+                    b.ret(b.i64(int(name[1:]) + 1))
+            else:
+                b.call(name, b.args[0])
+        b.ret(b.i64(0))
 
     # ---- running
     def memory(self) -> _Memory:
         """An arena with a table of addresses, for one call at a time."""
-        return _Memory(self.plan, self._scratch)
+        return _Memory(self.plan, self._stride * (available_cores() if self.parallel else 1))
 
     def __call__(self, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
         """The outputs for these inputs, each an array of its own.
@@ -233,7 +335,32 @@ class NativeProgram:
         ]
 
     def execute(self, memory: _Memory) -> None:
-        """Run all kernels on the memory that the table names."""
+        """Run all kernels on the memory that the table names, on several threads where that pays."""
+        threads = get_num_threads() if self.parallel else 1
+        if threads == 1:
+            self._execute_alone(memory)
+            return
+        together, timed = self._choice.next()
+        start = time.perf_counter() if timed else 0.0
+        if not (together and self._execute_together(memory, min(threads, available_cores()))):
+            self._execute_alone(memory)
+        if timed:
+            self._choice.took(together, time.perf_counter() - start)
+
+    def _execute_together(self, memory: _Memory, threads: int) -> bool:
+        """Run on the pool's threads; False if another call has them."""
+        workers = pool()
+        if not workers.lock.acquire(blocking=False):
+            return False
+        try:
+            status = workers.run(self._parallel, self._address, memory.address, threads)
+        finally:
+            workers.lock.release()
+        if status:
+            self._raise(self.plan.kernels[status - 1], memory)
+        return True
+
+    def _execute_alone(self, memory: _Memory) -> None:
         for function, kernel in self._run:
             if function is not None:
                 status = function(memory.address)

@@ -7,6 +7,9 @@ import numpy as np
 from chainrule.compiler.bounds import Array, Range, flushed, overflowed
 from chainrule.ir.graph import Instruction
 
+#: products of more multiplications than this are held to one in their own precision
+LARGE = 1 << 25
+
 
 def _gamma(n: int, u: float) -> float:
     """The bound n u / (1 - n u) of n roundings; infinite where it says nothing."""
@@ -61,25 +64,42 @@ def _summed(value: Array, low: Array, high: Array, size: Array, roundings: int, 
 
 
 def product(a: Array, b: Array) -> Range:
-    """A matrix product of arrays in memory."""
+    """A matrix product of arrays in memory.
+
+    The bound is (k + 1) u times |A| |B|, of which the product of the rows' and columns' lengths is an upper bound
+    (Cauchy and Schwarz) that costs no second product. Large products are computed in their own precision: then the
+    reference has that error too.
+    """
     k = a.shape[-1]
     least = np.finfo(a.dtype).tiny
+    wide = a.dtype == np.float64 or a.size * b.shape[-1] <= LARGE
     with np.errstate(all="ignore"):
-        x, y = a.astype(np.float64), b.astype(np.float64)
-        exact = np.matmul(x, y)
-        p, q = (np.where(np.isfinite(v), abs(v), 0.0) for v in (x, y))
-        size = np.matmul(p, q)
-        found = _summed(exact.astype(a.dtype), exact, exact, size, k + 1, k + 1, None)
-        lost = np.matmul(np.where(p < least, p, 0.0), q) + np.matmul(p, np.where(q < least, q, 0.0))
-        if lost.any():
-            found = Range(found.value, found.low - lost, found.high + lost, found.free, signed=False)
-        # an infinity times a denormal number is infinite, or not a number where that is taken for zero
-        tiny = (v.astype(np.float64) for v in ((p > 0) & (p < least), (q > 0) & (q < least)))
-        infinite = (v.astype(np.float64) for v in (np.isinf(x), np.isinf(y)))
-        (s, t), (u, v) = tiny, infinite
-        if (s.any() and v.any()) or (t.any() and u.any()):
-            found.free = _some(found.free, np.matmul(s, v) + np.matmul(u, t) > 0)
+        exact = np.matmul(a, b, dtype=np.float64) if wide else np.matmul(a, b).astype(np.float64)
+        plain = bool(np.isfinite(a).all() and np.isfinite(b).all())
+        x, y = (a, b) if plain else (np.where(np.isfinite(v), v, 0) for v in (a, b))
+        size = _lengths(x, -1) * _lengths(y, -2)
+        value = exact.astype(a.dtype)
+        found = _summed(value, exact, exact, size, (k + 1) * (1 if wide else 2), k + 1, None)
+        s, t = (_denormal(v, least) for v in (x, y))
+        if not (s.any() or t.any()):
+            return found
+        lost = np.matmul(abs(x) * s, abs(y), dtype=np.float64) + np.matmul(abs(x), abs(y) * t, dtype=np.float64)
+        found = Range(found.value, found.low - lost, found.high + lost, found.free, signed=False)
+        if not plain:  # an infinity times a denormal number is infinite, or not a number where that is taken for zero
+            u, v = (np.isinf(m).astype(np.float64) for m in (a, b))
+            found.free = _some(found.free, np.matmul(s.astype(np.float64), v) + np.matmul(u, t.astype(np.float64)) > 0)
     return found
+
+
+def _lengths(x: Array, axis: int) -> Array:
+    """Euclidean lengths of rows or columns, in float64, rounded up; sums of absolute values where squares overflow."""
+    squares = np.sqrt(np.sum(np.square(x, dtype=np.float64), axis, keepdims=True)) * (1 + 1e-12 * x.shape[axis])
+    fine = np.isfinite(squares) & (squares > 1e-150)
+    return squares if fine.all() else np.where(fine, squares, np.sum(abs(x), axis, dtype=np.float64, keepdims=True))
+
+
+def _denormal(x: Array, least: float) -> Array:
+    return (x != 0) & (abs(x) < least)
 
 
 def whole(i: Instruction, xs: list[Array]) -> list[Range]:

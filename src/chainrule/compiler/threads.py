@@ -54,6 +54,39 @@ def set_num_threads(count: int) -> None:
     _threads = int(count)
 
 
+class Choice:
+    """Whether a program runs faster alone or on all threads, found out by trying: other processes may hold the cores.
+
+    The results are the same either way. Of every ``PERIOD`` calls the first ``TRIALS`` run alone, the next on all
+    threads; the rest as was quicker on average.
+    """
+
+    PERIOD, TRIALS = 1024, 4
+
+    __slots__ = ("_calls", "_total", "together")
+
+    def __init__(self) -> None:
+        self._calls = -1
+        self._total = [0.0, 0.0]
+        self.together = True
+
+    def next(self) -> tuple[bool, bool]:
+        """Whether to run this call on all threads, and whether its time is wanted."""
+        self._calls += 1
+        at = self._calls % self.PERIOD
+        if at >= 2 * self.TRIALS:
+            if at == 2 * self.TRIALS:
+                self.together = self._total[1] < self._total[0]
+            return self.together, False
+        if at == 0:
+            self._total = [0.0, 0.0]
+        return at >= self.TRIALS, True
+
+    def took(self, together: bool, seconds: float) -> None:
+        """The time of a trial."""
+        self._total[together] += seconds
+
+
 class Pool:
     """Workers around one shared block. A call takes the pool for itself; who finds it taken runs alone."""
 

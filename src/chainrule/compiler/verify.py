@@ -8,7 +8,8 @@ of 1:
 * elementwise instructions: see there;
 * sums of n terms: those of the terms' ranges, and (n - 1) u sum|x|, which holds for every order of additions (Higham,
   "Accuracy and Stability of Numerical Algorithms", 2002, section 4.2); extremes: those of the terms;
-* matrix products: (k + 1) u |A| |B| (section 3.5 there), for every order, with or without fused multiply-add;
+* matrix products: (k + 1) u |A| |B| (section 3.5 there), for every order, with or without fused multiply-add, twice
+  that where the reference is not computed in a wider format;
 * NaN and infinities where the reference has them, integers and booleans exact, and nothing else written.
 """
 
@@ -253,7 +254,7 @@ def verify_program(
 
     Raises:
         VerificationError: naming the first instruction whose result is outside its bounds.
-        IndexError: as the reference kernel does, if an index is out of bounds.
+        IndexError, ZeroDivisionError, RuntimeError: as the reference kernel does for operands that it refuses.
     """
     plan = native.plan
     memory = _Memory(plan, native.scratch, arrays, aliases or {})
@@ -261,7 +262,7 @@ def verify_program(
         known: dict[Value, Range] = {}
         try:
             results = _expected(kernel, memory, known)
-        except (IndexError, ZeroDivisionError):
+        except (IndexError, ArithmeticError, ValueError, RuntimeError):
             if native.run_kernel(n, memory.address) == 0:
                 raise VerificationError(
                     kernel, n, "the reference raises an error that compiled code does not see"
@@ -273,7 +274,7 @@ def verify_program(
                 strided(memory.arrays[r.place.buffer], r.place, r.range.value.shape)[...] = r.range.value
             continue
         if native.run_kernel(n, memory.address):
-            raise VerificationError(kernel, n, "compiled code refuses an index that the reference takes")
+            raise VerificationError(kernel, n, "compiled code refuses operands that the reference takes")
         for r in results:
             error = _difference(kernel, n, r, strided(memory.arrays[r.place.buffer], r.place, r.range.value.shape))
             if error is not None:

@@ -134,6 +134,16 @@ class HookTable:
         finally:
             self.running = before
 
+    def has(self, name: str) -> bool:
+        """Whether the hook does anything."""
+        return bool(self._find(name, None))
+
+    def of_users(self, *names: str) -> bool:
+        """Whether one of the hooks does something that is not the package's own."""
+        functions = [f for name in names for f in self._find(name, None)]
+        kinds = [type(getattr(getattr(f, "func", f), "__self__", None)) for f in functions]
+        return any(not kind.__module__.startswith("chainrule.") for kind in kinds)
+
     def _find(self, name: str, monitoring: bool | None) -> list[Callable[..., Any]]:
         found: list[Callable[..., Any]] = []
         for callback in self._callbacks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from chainrule import nn
 from chainrule import tensors as ct
 from chainrule.ir.state import no_grad
+from chainrule.train.compiling import BatchIndex, CompiledStep, eval_function, reason_against
 from chainrule.train.errors import MisconfigurationException
 from chainrule.train.interrupt import InterruptGuard
 from chainrule.train.optimization import positional, takes_batch_idx
@@ -189,6 +191,21 @@ class EvalLoop:
             )
         limit = f"limit_{short}_batches"
         self.counts = [number_of_batches(loader, getattr(trainer, limit), limit) for loader in loaders]
+        self._compiled = [self._compiled_step(step, i) for i in range(len(loaders))]
+        self._seen = [False] * len(loaders)  # the first step of each loader runs eagerly
+
+    def _compiled_step(self, step: Any, loader_idx: int) -> CompiledStep:
+        t = self.trainer
+        runs = 1.0
+        if self.stage == "validate" and t.training_planned:
+            runs = (math.inf if t.max_epochs == -1 else t.max_epochs) // t.check_val_every_n_epoch
+        reason, tell = reason_against(t.compile, math.inf if None in self.counts else sum(self.counts) * runs)
+        extra = (BatchIndex, loader_idx) if self._takes_loader_idx else (BatchIndex,) if self._takes_batch_idx else ()
+        function = eval_function(t, self.module, self.step_name, step, extra)
+        user = t._hooks.of_users(f"{self.hook}batch_start", f"{self.hook}batch_end")
+        found = CompiledStep(t, self.module, self.step_name, function, reason, tell, user)
+        t._compiled_steps[self.step_name + (f" {loader_idx}" if self._takes_loader_idx else "")] = found
+        return found
 
     def run(
         self, guard: InterruptGuard | None = None, limit: int | None = None
@@ -242,7 +259,12 @@ class EvalLoop:
         return outputs
 
     def _step(self, batch: Any, batch_idx: int, loader_idx: int) -> Any:
-        hooks = self.trainer._hooks
+        hooks, compiled = self.trainer._hooks, self._compiled[loader_idx]
+        if compiled.reason is None and self._seen[loader_idx]:
+            done = compiled.run_step(batch)
+            if done is not None:
+                return done[0]
+        self._seen[loader_idx] = True
         step = getattr(self.module, self.step_name)
         before, hooks.running = hooks.running, self.step_name
         try:

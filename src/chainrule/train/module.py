@@ -114,7 +114,8 @@ class LightningModule(ModuleHooks, nn.Module):
             raise RuntimeError(
                 f"{type(self).__name__} is not attached to a Trainer: call Trainer(...).fit(model, ...) first"
             )
-        return self._trainer
+        recording = self._trainer._recording
+        return self._trainer if recording is None else recording
 
     @trainer.setter
     def trainer(self, trainer: Any) -> None:
@@ -123,17 +124,17 @@ class LightningModule(ModuleHooks, nn.Module):
     @property
     def current_epoch(self) -> int:
         """The number of the epoch, from 0; 0 without a Trainer."""
-        return 0 if self._trainer is None else self._trainer.current_epoch
+        return 0 if self._trainer is None else self.trainer.current_epoch
 
     @property
     def global_step(self) -> int:
         """The number of optimizer steps done; 0 without a Trainer."""
-        return 0 if self._trainer is None else self._trainer.global_step
+        return 0 if self._trainer is None else self.trainer.global_step
 
     @property
     def logger(self) -> Any:
         """The first logger of the Trainer, or None."""
-        return None if self._trainer is None else self._trainer.logger
+        return None if self._trainer is None else self.trainer.logger
 
     @property
     def device(self) -> Any:
@@ -194,7 +195,7 @@ class LightningModule(ModuleHooks, nn.Module):
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print without disturbing the progress bar."""
-        bar = None if self._trainer is None else self._trainer.progress_bar_callback
+        bar = None if self._trainer is None else self.trainer.progress_bar_callback
         (print if bar is None else bar.print)(*args, **kwargs)
 
     # --- hyperparameters --------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 from chainrule import optim
 from chainrule import tensors as ct
 from chainrule.core.errors import explain
+from chainrule.train.compiling import CompiledStep, reason_against, train_function
 from chainrule.train.errors import MisconfigurationException, non_finite_loss
 from chainrule.train.module import LightningModule
 
@@ -140,6 +141,40 @@ class Optimization:
         self._through_closure = needs_closure or overrides(module, "optimizer_step")
         self._own_zero_grad = overrides(module, "optimizer_zero_grad")
         self._own_backward = overrides(module, "backward")
+        self._compiled = self._compiled_step()
+        self._eager_first = True  # what is made at the first step is made eagerly
+
+    def _compiled_step(self) -> CompiledStep:
+        t, module, optimizer = self.trainer, self.module, self.optimizers[0]
+        reason, tell = reason_against(t.compile, t.estimated_stepping_batches)
+        if reason is None:
+            reason, tell = self._obstacle(), True
+        found = CompiledStep(
+            t,
+            module,
+            "training_step",
+            train_function(t, module, optimizer, module.training_step, self._takes_batch_idx),
+            reason,
+            tell,
+            t._hooks.of_users("on_train_batch_start", "on_train_batch_end"),
+        )
+        t._compiled_steps["training_step"] = found
+        return found
+
+    def _obstacle(self) -> str | None:
+        """Why a training step cannot be compiled, as far as that is known without trying."""
+        if not self.automatic:
+            return "automatic_optimization is False, so training_step optimizes by itself"
+        kind = type(self.module).__name__
+        for name in ("optimizer_step", "optimizer_zero_grad", "backward", "configure_gradient_clipping"):
+            if overrides(self.module, name):
+                return f"{kind}.{name} is overridden"
+        if self._through_closure:
+            return f"{type(self.optimizers[0]).__name__}.step needs a closure"
+        for name in ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step"):
+            if self.trainer._hooks.has(name):
+                return f"{name} of the module or a callback is called between the parts of a step"
+        return None
 
     def _check(self) -> None:
         t = self.trainer
@@ -169,6 +204,11 @@ class Optimization:
             return self._training_step(batch, batch_idx)
         accumulate = trainer.accumulate_grad_batches
         steps = last or (batch_idx + 1) % accumulate == 0
+        if self._compiled.reason is None and not self._eager_first:
+            done = self._step_compiled(batch, batch_idx, steps)
+            if done is not None:
+                return done[0]
+        self._eager_first = False
         optimizer = self.optimizers[0]
         outputs: list[Any] = []
 
@@ -197,6 +237,31 @@ class Optimization:
                 trainer.global_step += 1
             self._accumulating = False
         return outputs[0] if outputs else None
+
+    def _step_compiled(self, batch: Any, batch_idx: int, steps: bool) -> tuple[Any] | None:
+        """:meth:`step` as native code: what ``training_step`` returned, or None where it has to run eagerly."""
+        t = self.trainer
+        done = self._compiled(
+            batch,
+            not self._accumulating,
+            steps,
+            t.accumulate_grad_batches,
+            t.terminate_on_nan,
+            t.gradient_clip_val,
+            t.gradient_clip_algorithm,
+        )
+        if done is None:
+            return None
+        loss, returned, values, logged = done
+        self._accumulating = not steps
+        value = float(loss._d.item())
+        logged.replay(t._results, values)
+        t._batch_size = logged.batch_size
+        if not math.isfinite(value) and t.terminate_on_nan:
+            raise non_finite_loss(value, t, batch, batch_idx, self.last_loss)
+        self.last_loss = value
+        t.global_step += steps
+        return (returned,)
 
     def _training_step(self, batch: Any, batch_idx: int) -> Any:
         hooks = self.trainer._hooks

@@ -109,9 +109,9 @@ class Classifier(SupervisedModule):
         )
 
 
-def accuracy(logits: Any, targets: Any) -> float:
-    """The share of rows whose largest logit is at the target."""
-    return float((logits.detach().argmax(1) == targets).float().mean().item())
+def accuracy(logits: Any, targets: Any) -> Any:
+    """The share of rows whose largest logit is at the target, a tensor of zero dimensions."""
+    return (logits.detach().argmax(1) == targets).float().mean()
 
 
 def _trainable(module: nn.Module) -> Iterable[Any]:

@@ -20,6 +20,7 @@ from chainrule.train.callbacks import (
     ProgressBar,
     RichProgressBar,
 )
+from chainrule.train.compiling import CompiledStep
 from chainrule.train.errors import MisconfigurationException
 from chainrule.train.hooks import HookTable
 from chainrule.train.loggers import CSVLogger
@@ -71,6 +72,9 @@ class Trainer:
         default_root_dir: where files go that are given no other place. Default: the working directory.
         fast_dev_run: run so many batches (True: 1) of everything once, to see that it works; writes nothing.
         terminate_on_nan: raise NonFiniteLossError for a training loss of NaN or infinity.
+        compile: "auto": whole training steps (forward, backward, clipping, optimizer) run as native code from the
+            second step on, evaluation steps likewise, where at least 100 of them are planned; True: however few;
+            False: never. A step that cannot be compiled runs eagerly, and a note says why. See ``trainer.compilation``.
         deterministic, benchmark: accepted; runs repeat exactly for a seed in any case.
         accelerator, devices, strategy, num_nodes, precision: accepted where they mean one CPU in the default precision.
         barebones: no bar, no summary, no logger, no sanity check.
@@ -107,6 +111,7 @@ class Trainer:
         benchmark: bool | None = None,
         default_root_dir: str | os.PathLike[str] | None = None,
         terminate_on_nan: bool = True,
+        compile: bool | str = "auto",
         barebones: bool = False,
     ) -> None:
         check_hardware(accelerator, strategy, devices, num_nodes, precision)
@@ -132,6 +137,9 @@ class Trainer:
         self.accumulate_grad_batches = whole("accumulate_grad_batches", accumulate_grad_batches, 1)
         self.gradient_clip_val, self.gradient_clip_algorithm = clipping(gradient_clip_val, gradient_clip_algorithm)
         self.terminate_on_nan = terminate_on_nan
+        if compile not in (True, False, "auto"):
+            raise MisconfigurationException(f"compile must be True, False or 'auto', got {compile!r}")
+        self.compile = compile
         self.default_root_dir = os.fspath(default_root_dir) if default_root_dir is not None else os.getcwd()
         self._root_given = default_root_dir is not None
         self.loggers = _loggers(logger, self.default_root_dir)
@@ -161,6 +169,9 @@ class Trainer:
         self._batch_size: int | None = None
         self._loader_idx: int | None = None
         self._hooks = HookTable(self, None, [], Callback)
+        self._recording: Any = None  # what takes the place of this Trainer while a step is captured
+        self._compiled_steps: dict[str, CompiledStep] = {}
+        self._told: set[tuple[str, str]] = set()
 
     def _all_callbacks(self, given: Any, progress: bool, summary: bool, checkpointing: bool | None) -> list[Callback]:
         found = [given] if isinstance(given, Callback) else list(given or [])
@@ -333,6 +344,8 @@ class Trainer:
             datamodule.prepare_data()
             datamodule.setup(stage)
         self._hooks = HookTable(self, model, self.callbacks, Callback)
+        self._compiled_steps.clear()
+        self._told.clear()
         self._results = Results()
         self._forget_metrics()
         self._hooks.call("setup", stage)
@@ -388,6 +401,13 @@ class Trainer:
     def lr_scheduler_configs(self) -> list[SchedulerConfig]:
         """The schedulers of the current or last ``fit``, and when they step."""
         return [] if self._optimization is None else self._optimization.schedulers
+
+    @property
+    def compilation(self) -> dict[str, str]:
+        """How the steps of the current or last run were executed: for each kind of step "compiled, 2 programs", or
+        "eager: " and the reason.
+        """
+        return {name: step.describe() for name, step in self._compiled_steps.items()}
 
     @property
     def callback_metrics(self) -> dict[str, ct.Tensor]:
@@ -503,7 +523,7 @@ class Trainer:
             if self._batch_size is None and self._batch is not None:
                 self._batch_size = batch_size_of(self._batch)
             batch_size = self._batch_size if self._batch is not None else 1
-        self._results.log(
+        (self._results if self._recording is None else self._recording).log(
             name,
             value,
             on_step=on_step,

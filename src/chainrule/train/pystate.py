@@ -1,0 +1,149 @@
+"""The Python state that a module holds: what it is now, whether it changed, and putting it back.
+
+Looked into, in the module and all modules within: attributes; of lists, tuples, dictionaries, sets and deques the
+entries; of plain objects (dataclasses, namespaces) the attributes; of random generators the state. Of tensors,
+functions and everything else the identity. Tensors' contents are the business of a capture, not of this.
+"""
+
+from __future__ import annotations
+
+import pickle
+import random
+import types
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from chainrule import nn
+from chainrule import tensors as ct
+
+_DEEPEST = 4  # levels of containers and objects in each other
+_MOST = 1000  # entries of a container; a longer one is compared by identity and length
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_OPAQUE = (ct.Tensor, nn.Module, type, types.ModuleType, types.FunctionType, types.MethodType, np.ndarray)
+_HIDDEN = ("_trainer", "_parameters", "_buffers", "_modules")
+
+
+class _Same:
+    """An object compared by identity, and kept alive."""
+
+    __slots__ = ("it",)
+
+    def __init__(self, it: Any) -> None:
+        self.it = it
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.it is self.it
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _entries(container: Any) -> Any:
+    """What is compared by identity; a generator has nothing of the kind, its state is compared by value."""
+    if isinstance(container, dict):
+        return container.values()
+    return () if isinstance(container, random.Random | np.random.BitGenerator) else container
+
+
+class Snapshot:
+    """The Python state of a module, of Python's and of NumPy's random generator."""
+
+    def __init__(self, module: Any) -> None:
+        self.found: dict[str, Any] = {}
+        self._back: list[tuple[Any, Any]] = []
+        seen: set[int] = set()
+        for name, m in module.named_modules():
+            space = vars(m)
+            self._back.append((space, dict(space)))
+            who = f"{name}." if name else "self."
+            for k, v in space.items():
+                if k not in _HIDDEN:
+                    self._look(f"{who}{k}", v, 0, seen)
+            for k in _HIDDEN[1:]:
+                inner = space.get(k)
+                if inner is not None:
+                    self._back.append((inner, dict(inner)))
+                    self.found[f"the {k[1:]} of {name or 'the module'}"] = [(n, _Same(t)) for n, t in inner.items()]
+        self.found["Python's random generator"] = random.getstate()
+        self._numpy = np.random.get_state()  # noqa: NPY002 - it is what users' steps may draw from
+        self.found["NumPy's random generator"] = pickle.dumps(self._numpy)
+        self._ids = [tuple(map(id, _entries(c))) for c, _ in self._back]
+
+    def _look(self, name: str, v: Any, depth: int, seen: set[int]) -> None:
+        if isinstance(v, _PLAIN):
+            self.found[name] = (type(v), repr(v))
+            return
+        self.found[name] = _Same(v)
+        if depth >= _DEEPEST or id(v) in seen or isinstance(v, _OPAQUE):
+            return
+        seen.add(id(v))
+        if isinstance(v, np.random.Generator):
+            state = v.bit_generator.state
+            self._back.append((v.bit_generator, state))
+            self.found[f"the state of {name}"] = pickle.dumps(state)
+        elif isinstance(v, random.Random):
+            self._back.append((v, v.getstate()))
+            self.found[f"the state of {name}"] = v.getstate()
+        elif isinstance(v, list | tuple | deque | set | frozenset | dict):
+            if isinstance(v, list | deque | set | dict):
+                self._back.append((v, v.copy()))
+            self.found[f"the length of {name}"] = len(v)
+            if len(v) <= _MOST:
+                items = v.items() if isinstance(v, dict) else enumerate(v)
+                for k, x in items:
+                    key = repr(k) if isinstance(k, _PLAIN) else f"{type(k).__name__} at {id(k)}"
+                    self._look(f"{name}[{key}]", x, depth + 1, seen)
+        elif type(getattr(v, "__dict__", None)) is dict and not type(v).__module__.startswith("chainrule."):
+            self._back.append((vars(v), dict(vars(v))))
+            for k, x in list(vars(v).items()):
+                self._look(f"{name}.{k}", x, depth + 1, seen)
+
+    def difference(self, later: Snapshot) -> str | None:
+        """The name of the first thing that is not as it was, or None."""
+        a, b = self.found, later.found
+        if a == b:
+            return None
+        return next(name for name in {**a, **b} if name not in a or name not in b or a[name] != b[name])
+
+    def restore(self) -> None:
+        """Put everything back as it was."""
+        for thing, content in self._back:
+            if isinstance(thing, random.Random):
+                thing.setstate(content)
+            elif isinstance(thing, np.random.BitGenerator):
+                thing.state = content
+            elif isinstance(thing, dict):
+                if list(thing) != list(content) or any(thing[k] is not content[k] for k in content):
+                    thing.clear()
+                    thing.update(content)
+            elif isinstance(thing, list):
+                thing[:] = content
+            else:
+                thing.clear()
+                thing.extend(content) if isinstance(thing, deque) else thing.update(content)
+        random.setstate(self.found["Python's random generator"])
+        np.random.set_state(self._numpy)  # noqa: NPY002 - see above
+
+    def surely_unchanged(self) -> bool:
+        """A quick look: every container holds the very objects it held. False means that nothing is known."""
+        return all([tuple(map(id, _entries(c))) == ids for (c, _), ids in zip(self._back, self._ids, strict=True)])
+
+    @staticmethod
+    def numbers(optimizer: Any) -> dict[str, Any]:
+        """The Python numbers in the state of an optimizer, by name, and the attributes that are numbers."""
+        if optimizer is None:
+            return {}
+        found = {
+            f"{k!r} in the optimizer's state of parameter {i}": v
+            for i, state in enumerate(optimizer.state.values())
+            for k, v in state.items()
+            if isinstance(v, int | float | complex)
+        }
+        found.update({f"the optimizer's {k}": v for k, v in vars(optimizer).items() if isinstance(v, int | float)})
+        return {k: v for k, v in found.items() if "_stepped" not in k}
+
+
+def changed_number(before: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """The name of the first number that is new or another one, or None."""
+    return next((k for k, v in now.items() if before.get(k) != v), None)
