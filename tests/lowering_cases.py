@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 Params = dict[str, Any]
 Drawn = tuple[list[Array], Params]
 
-#: the ops of this file: what each is drawn from, and the dtypes
+#: dtypes; ops with machine code on whole arrays; ops that passes write with others
 DTYPES = ("f4", "f8", "i8", "i4", "u1", "i2", "?", "f2")
 ROUTINES = {
     "take", "take_add", "gather", "scatter", "scatter_add", "put_rows", "ravel_index", "cumsum", "argmax", "argmin",
@@ -28,21 +28,20 @@ ROUTINES = {
 DECOMPOSED = {"any", "all", "tril", "triu"}
 #: what moves or orders float16 without computing with it; all else takes a processor that converts it
 MOVES = {"take", "gather", "scatter", "put_rows", "argsort"}
-
 #: sums that are rounded at each step; the verifier's bounds for them are those of sums in float32
 SUMS = {"take_add", "scatter_add", "cumsum"}
 
 
-def targets() -> list[str]:
-    """The levels this processor has."""
-    found = []
+def targets() -> list[str | None]:
+    """The levels this processor has, or the processor itself where there are no levels."""
+    found: list[str | None] = []
     for level in LEVELS:
         try:
             describe(level)
         except ValueError:
             break
         found.append(level)
-    return found
+    return found or [None]
 
 
 # ---- inputs

@@ -21,7 +21,20 @@ from chainrule.compiler.verify import verify_program
 from chainrule.ir.op import REGISTRY
 from chainrule.tensors.fastpath import TENSORS
 from lowering_cases import (
-    DECOMPOSED, DTYPES, MOVES, ROUTINES, SUMS, Array, Drawn, Fences, Params, compiled, disguised, draw, same, targets,
+    DECOMPOSED,
+    DTYPES,
+    MOVES,
+    ROUTINES,
+    SUMS,
+    Array,
+    Drawn,
+    Fences,
+    Params,
+    compiled,
+    disguised,
+    draw,
+    same,
+    targets,
 )  # fmt: skip
 from op_cases import Case, cases, kernel
 

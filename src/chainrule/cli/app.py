@@ -81,6 +81,11 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 )
 @_option("--seed", Whole(0, 2**32 - 1), "The same seed gives the same weights, bit by bit.")
 @_option("--threads", Whole(1, 4096), "Threads for matrix products; more help with large batches.")
+@click.option(
+    "--compile/--no-compile",
+    default=None,
+    help="Run training steps as native code, or eagerly.  [compile where there are enough steps]",
+)
 @_option("--limit", Whole(), "Train on the first N examples only.", "all")
 @_option("--data-root", _FOLDER, "The folder of the data sets.", "CHAINRULE_DATA, or a cache folder")
 @click.option("--download/--no-download", default=True, help="Fetch a data set that is not there.  [download]")

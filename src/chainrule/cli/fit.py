@@ -202,6 +202,7 @@ def _train(settings: Settings, module: FitModule, bundle: datasets.Bundle, histo
         enable_model_summary=False,
         num_sanity_val_steps=0,
         logger=False,
+        compile="auto" if settings.compile is None else settings.compile,
     )
     generator = ct.Generator().manual_seed(settings.seed)
     loader = data.DataLoader(_tensors(training), batch_size=settings.batch_size, shuffle=True, generator=generator)
@@ -260,6 +261,7 @@ def _save(
             "epochs_done": trainer.current_epoch,
             "interrupted": trainer.interrupted,
             "stopped_early": trainer.should_stop,
+            "compilation": trainer.compilation,
         }
         write_whole(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
         if rows:

@@ -13,6 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from chainrule.compiler.compiled import enabled
+from chainrule.compiler.llvm.target import available
 from chainrule.core.dtypes import get_default_dtype
 from chainrule.data.files import SETTING, default_root
 
@@ -53,8 +55,15 @@ def settings() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "default dtype": str(get_default_dtype()).rpartition(".")[2],
         "device": "cpu",
+        "compiled steps": _compiled(),
         "data sets": f"{root}" + ("" if root.is_dir() else " (not there yet)") + f", {_where()}",
     }
+
+
+def _compiled() -> str:
+    if not enabled():
+        return "off: CHAINRULE_COMPILE=0 is set"
+    return "on" if available() else "off: llvmlite is not installed (pip install llvmlite)"
 
 
 def _where() -> str:

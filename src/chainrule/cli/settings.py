@@ -58,6 +58,7 @@ class Settings:
     early_stopping: int | None = None
     seed: int = 0
     threads: int = 1
+    compile: bool | None = None
     limit: int | None = None
     data_root: Path | None = None
     download: bool = True

@@ -19,6 +19,7 @@ from chainrule.ir.state import get_state
 from chainrule.tensors.tensor import Tensor
 
 _SWITCH = "CHAINRULE_COMPILE"
+_RECENT = 4  # programs that are found without looking closer
 _told: set[str] = set()
 #: the environment's own dictionary: asked at every call, which `os.environ.get` is too slow for
 _data: dict[Any, Any] = getattr(os.environ, "_data", os.environ)  # type: ignore[assignment]
@@ -120,7 +121,7 @@ class Compiled(Captured):
         if any(p is bound.program for p in self.programs):
             watch = Watch()
             observe(self.function, leaves, watch)
-            self._recent = [_Recent(structure, leaves, watch.close(), bound), *self._recent[:1]]
+            self._recent = [_Recent(structure, leaves, watch.close(), bound), *self._recent[: _RECENT - 1]]
         return result
 
     def _prepare(self, args: Any, kwargs: Any, leaves: list[Any], structure: trees.Structure) -> BoundProgram:

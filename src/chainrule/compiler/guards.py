@@ -11,7 +11,7 @@ NOTE [guards]. Before a program is used again, these are compared with what they
   its identity; of a module (an object with ``modules()``) also, for it and all modules within, the ``training`` flag
   and other attributes that are numbers or texts, and which tensors its parameters and buffers are; of an optimizer (an
   object with ``param_groups``) also which options are on. Functions of the same Python file that it names are looked
-  into too.
+  into too; those of a method that is bound by a partial likewise.
 
 Not compared: attributes of other objects, the contents of arrays, what functions of other files read, the environment,
 files, clocks. A function that decides by such things has to be given them as arguments.
@@ -112,7 +112,7 @@ def observe(
     todo: list[tuple[str, Any]] = [("the function", function)]
     todo += [(f"argument {i}", v) for i, v in enumerate(leaves) if not isinstance(v, (Tensor, *_PLAIN))]
     seen: set[int] = set()
-    home = getattr(_plain_function(function), "__globals__", None)
+    homes = [getattr(_plain_function(function), "__globals__", None)]
     while todo:
         name, v = todo.pop()
         if isinstance(v, _PLAIN):
@@ -140,12 +140,13 @@ def observe(
         elif isinstance(v, partial):
             todo += [(f"{name}'s {i}. bound argument", x) for i, x in enumerate(v.args)]
             todo += [(f"{name}'s bound {k}", x) for k, x in v.keywords.items()]
+            homes += [x.__func__.__globals__ for x in v.args if isinstance(x, MethodType)]
             todo.append((f"{name}'s function", v.func))
         elif v is function and not isinstance(v, FunctionType):
             todo += [(name, vars(type(v)).get("__call__"))]
             found.update(_switches(name, v, watch))
         elif isinstance(v, FunctionType):
-            if not is_internal(v.__code__.co_filename) and v.__globals__ is home:
+            if not is_internal(v.__code__.co_filename) and any(v.__globals__ is h for h in homes):
                 named = _named_by(v)
                 todo += named
                 if watch is not None and named:
@@ -229,13 +230,16 @@ def _switches(name: str, v: Any, watch: Watch | None = None) -> dict[str, Any]:
     if isinstance(groups, list):
         for i, group in enumerate(groups):
             if watch is not None:
-                watch.mapping(group)
+                watch.reader(partial(_options_on, group))
                 watch.reader(partial(tuple, group.get("params", ())))
-            on = tuple(
-                (k, bool(x) if isinstance(x, (int, float)) else x) for k, x in group.items() if isinstance(x, _PLAIN)
-            )
+            on = tuple((k, x) for k, x in zip(group, _options_on(group), strict=True) if isinstance(x, _PLAIN))
             found[f"options of group {i} of {name}"] = (on, tuple(Same(p) for p in group.get("params", ())))
     return found
+
+
+def _options_on(group: dict[str, Any]) -> list[Any]:
+    """The values of an option group, of numbers only whether they are 0: a program reads them anew at every call."""
+    return [bool(x) if isinstance(x, (int, float)) else x for x in group.values()]
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:

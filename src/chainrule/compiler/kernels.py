@@ -16,6 +16,7 @@ from chainrule.core.shapes import Shape
 from chainrule.ir.graph import Instruction, Value, describe_type
 
 INPUT, CONSTANT, OUTPUT, SCRATCH = "input", "constant", "output", "scratch"
+_LETTERS = {INPUT: "x", CONSTANT: "c", OUTPUT: "y", SCRATCH: "t"}
 
 
 class Buffer:
@@ -37,7 +38,7 @@ class Buffer:
         return self.size * self.dtype.itemsize
 
     def __repr__(self) -> str:
-        return f"{self.role[0]}{self.number}"
+        return f"{_LETTERS[self.role]}{self.number}"
 
 
 class Access(NamedTuple):

@@ -42,6 +42,7 @@ _CONSTANT = (
     "is_global_zero", "train_dataloader", "val_dataloaders", "test_dataloaders", "predict_dataloaders",
 )  # fmt: skip
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_LEAVES = (ct.Tensor, *_PLAIN)
 
 
 def reason_against(setting: bool | str, steps: float) -> tuple[str | None, bool]:
@@ -148,6 +149,8 @@ def recording(trainer: Any, module: Any, step: str, optimizer: Any = None) -> It
     record = Recording(trainer, step)
     before = Snapshot(module)
     numbers = Snapshot.numbers(optimizer)
+    hooks = trainer._hooks
+    outer, hooks.running = hooks.running, step.split()[0]
     trainer._recording = record
     try:
         with contextlib.redirect_stdout(_Printed(sys.stdout, step)):  # type: ignore[type-var]
@@ -163,6 +166,7 @@ def recording(trainer: Any, module: Any, step: str, optimizer: Any = None) -> It
         raise
     finally:
         trainer._recording = None
+        hooks.running = outer
 
 
 class CompiledStep:
@@ -238,9 +242,7 @@ class CompiledStep:
             or self._epoch != self.trainer.current_epoch
             or (self._each and self._state is not None and not self._state.surely_unchanged())
         ):
-            step = self._refresh(batch)
-            if step is None:
-                return None
+            step = self._refresh()
         try:
             result = step(batch, *plain)
         except Exception as error:  # noqa: BLE001 - the eager step that follows raises it again, or the note tells it
@@ -252,13 +254,9 @@ class CompiledStep:
             self.give_up(f"it had to be compiled {self.captures} times{why}")
         return result
 
-    def _refresh(self, batch: Any) -> Compiled | None:
+    def _refresh(self) -> Compiled:
         """The compiled function, a new one if the Python state that the module holds has changed."""
         self._epoch = self.trainer.current_epoch
-        strange = next((x for x in trees.flatten(batch)[0] if not isinstance(x, ct.Tensor | _PLAIN)), None)
-        if strange is not None:
-            self.give_up(f"the batch holds an object of type {type(strange).__name__}, not only tensors and numbers")
-            return None
         now = Snapshot(self.module)
         what = None if self._state is None else self._state.difference(now)
         if self._compiled is None or what is not None:
@@ -285,6 +283,7 @@ class _Context:
 
 def _evaluate(context: _Context, module: Any, step: Callable[..., Any], extra: tuple[Any, ...], batch: Any) -> Any:
     with recording(context.trainer, module, context.name) as record:
+        _check_batch(batch)
         output = step(batch, *[BatchIndex() if x is BatchIndex else x for x in extra])
     return detached(output, context.name), record.values, record.logged
 
@@ -314,6 +313,7 @@ def _train(
     that is not finite leaves parameters and optimizer state as they were.
     """
     with recording(context.trainer, module, context.name, optimizer) as record:
+        _check_batch(batch)
         returned = step(batch, BatchIndex()) if index else step(batch)
         loss = returned.get("loss") if isinstance(returned, dict) else returned
         if not isinstance(loss, ct.Tensor) or loss.numel() != 1 or not loss.requires_grad:
@@ -329,6 +329,13 @@ def _train(
             else:
                 optimizer.step()
     return loss.detach().reshape(()), detached(returned, context.name), record.values, record.logged
+
+
+def _check_batch(batch: Any) -> None:
+    """Objects that hold tensors would be fixed in a program, and with them the tensors of this batch."""
+    for leaf in trees.flatten(batch)[0]:
+        if not isinstance(leaf, _LEAVES):
+            raise TracerError(f"the batch holds an object of type {type(leaf).__name__}, not only tensors and numbers")
 
 
 def _guarded_step(optimizer: Any, loss: Any) -> None:
@@ -347,7 +354,7 @@ def detached(returned: Any, name: str) -> Any:
     """What a step returned, its tensors without history; other objects than tensors and plain values are refused."""
     leaves, structure = trees.flatten(returned)
     for leaf in leaves:
-        if not isinstance(leaf, ct.Tensor | _PLAIN):
+        if not isinstance(leaf, _LEAVES):
             raise TracerError(f"{name} returned an object of type {type(leaf).__name__}, not only tensors and numbers")
         if isinstance(leaf, float | int | complex) and not isinstance(leaf, bool):
             raise TracerError(f"{name} returned the Python number {leaf!r}, which would stay what it is now")

@@ -62,6 +62,8 @@ def non_finite_loss(loss: float, trainer: Any, batch: Any, batch_idx: int, last:
             "            losses on logits (CrossEntropyLoss, BCEWithLogitsLoss) rather than "
             "log(softmax(x)) or log(sigmoid(x))"
         )
+    if module.automatic_optimization:
+        lines.append("  weights:  as they were before this batch; the optimizer did not step")
     lines.append("  (Trainer(terminate_on_nan=False) goes on regardless)")
     return NonFiniteLossError("\n".join(lines), loss=loss, epoch=trainer.current_epoch, step=trainer.global_step)
 

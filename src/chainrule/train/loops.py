@@ -70,7 +70,8 @@ class FitLoop:
         self.trainer, self.module = trainer, module
         self.train_loader, self.val_loaders = train_loader, val_loaders
         self.guard = InterruptGuard()
-        self.validation = EvalLoop(trainer, module, "validate", val_loaders) if val_loaders else None
+        runs = math.inf if trainer.max_epochs == -1 else trainer.max_epochs / trainer.check_val_every_n_epoch
+        self.validation = EvalLoop(trainer, module, "validate", val_loaders, runs) if val_loaders else None
 
     def run(self) -> None:
         """Train. After Ctrl-C the batch that was running is finished and ``trainer.interrupted`` is set."""
@@ -175,8 +176,9 @@ class FitLoop:
 class EvalLoop:
     """One run over evaluation loaders: validation, test or prediction."""
 
-    def __init__(self, trainer: Any, module: nn.Module, stage: str, loaders: list[Any]) -> None:
+    def __init__(self, trainer: Any, module: nn.Module, stage: str, loaders: list[Any], runs: float = 1) -> None:
         self.trainer, self.module, self.stage, self.loaders = trainer, module, stage, loaders
+        self._runs = runs  # how often it will run, as far as that is known
         word, short = _WORDS[stage]
         self.hook = f"on_{word}_"
         self.step_name = f"{word}_step"
@@ -196,10 +198,10 @@ class EvalLoop:
 
     def _compiled_step(self, step: Any, loader_idx: int) -> CompiledStep:
         t = self.trainer
-        runs = 1.0
-        if self.stage == "validate" and t.training_planned:
-            runs = (math.inf if t.max_epochs == -1 else t.max_epochs) // t.check_val_every_n_epoch
-        reason, tell = reason_against(t.compile, math.inf if None in self.counts else sum(self.counts) * runs)
+        known = [n for n in self.counts if n is not None]
+        reason, tell = reason_against(
+            t.compile, sum(known) * self._runs if len(known) == len(self.counts) else math.inf
+        )
         extra = (BatchIndex, loader_idx) if self._takes_loader_idx else (BatchIndex,) if self._takes_batch_idx else ()
         function = eval_function(t, self.module, self.step_name, step, extra)
         user = t._hooks.of_users(f"{self.hook}batch_start", f"{self.hook}batch_end")
@@ -261,9 +263,11 @@ class EvalLoop:
     def _step(self, batch: Any, batch_idx: int, loader_idx: int) -> Any:
         hooks, compiled = self.trainer._hooks, self._compiled[loader_idx]
         if compiled.reason is None and self._seen[loader_idx]:
-            done = compiled.run_step(batch)
+            done = compiled(batch)
             if done is not None:
-                return done[0]
+                output, values, logged = done
+                logged.replay(self.trainer._results, values)
+                return output
         self._seen[loader_idx] = True
         step = getattr(self.module, self.step_name)
         before, hooks.running = hooks.running, self.step_name

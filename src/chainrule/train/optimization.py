@@ -256,7 +256,6 @@ class Optimization:
         self._accumulating = not steps
         value = float(loss._d.item())
         logged.replay(t._results, values)
-        t._batch_size = logged.batch_size
         if not math.isfinite(value) and t.terminate_on_nan:
             raise non_finite_loss(value, t, batch, batch_idx, self.last_loss)
         self.last_loss = value

@@ -1,0 +1,75 @@
+"""What a compiled function became, as text: why it was compiled, what the passes did, which kernels run, what they cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chainrule.compiler.kernels import SCRATCH, Call, Kernel, Loop, Product
+from chainrule.compiler.runtime import BoundProgram
+from chainrule.core.shapes import size_of
+from chainrule.ir.graph import describe_size
+
+
+def explain_compilation(compiled: Any, *, kernels: bool = True, graph: bool = False) -> str:
+    """A report on every program that a compiled function has made so far.
+
+    Args:
+        compiled: what :func:`chainrule.compile` returned.
+        kernels: list the kernels with their accesses.
+        graph: print the optimized graph too, a line per instruction with the user's source line.
+
+    Raises:
+        TypeError: for a function that is not compiled.
+    """
+    bound = getattr(compiled, "bound", None)
+    if bound is None:
+        raise TypeError(f"explain_compilation takes what chainrule.compile returned, got {type(compiled).__name__}")
+    name = getattr(compiled, "__qualname__", type(compiled.function).__name__)
+    lines = [f"{name}: captured {compiled.captures} times, {len(bound)} programs kept"]
+    lines += [f"  captured again because {reason}" for reason in compiled.reasons]
+    for number, program in enumerate(bound):
+        lines += ["", *_program(number, program, kernels, graph)]
+    return "\n".join(lines)
+
+
+def _program(number: int, bound: BoundProgram, kernels: bool, graph: bool) -> list[str]:
+    native, plan = bound.native, bound.native.plan
+    p = bound.program
+    steps = ", ".join(f"{k} {1e3 * v:.1f} ms" for k, v in native.timings.items())
+    scratch = [b for b in plan.buffers if b.role == SCRATCH]
+    lines = [
+        f"program {number}: {len(p.graph.inputs)} inputs, {len(p.writes)} tensors written "
+        f"({bound.aliases} of them in place), {len(p.grads)} gradients",
+        f"  made for {native.target}; {steps}",
+        "  passes:",
+    ]
+    for r in native.reports:
+        lines.append(f"    {r.name:<16} {r.before:>5} -> {r.after:<5} {1e3 * r.seconds:6.1f} ms  {r.reason}")
+    before = sum(b.nbytes for b in scratch)
+    lines.append(
+        f"  memory: {describe_size(plan.arena)} of scratch known before running "
+        f"({len(scratch)} buffers, {describe_size(before)} without sharing)"
+    )
+    shared = "on several threads where that is quicker" if native.parallel else "on one thread"
+    lines.append(f"  {len(plan.kernels)} kernels, {shared}")
+    if plan.calls:
+        names = sorted({c.instruction.op.name for c in plan.calls})
+        lines.append(f"  without machine code, run by their NumPy kernels: {', '.join(names)}")
+    if kernels:
+        for n, k in enumerate(plan.kernels):
+            first, *rest = _kernel(k)
+            lines += [f"    {n:>3} {first}", *(f"        {line}" for line in rest)]
+    if graph:
+        lines += [f"  {line}" for line in str(native.graph).splitlines()]
+    return lines
+
+
+def _kernel(k: Kernel) -> list[str]:
+    first, *rest = str(k).splitlines()
+    if isinstance(k, Product):
+        first += f"  ({2 * k.m * k.n * k.k * size_of(k.batch):,} floating-point operations)"
+    elif isinstance(k, Loop):
+        first += f"  ({size_of(k.space):,} points, {len(k.body)} instructions fused)"
+    elif isinstance(k, Call):
+        first += "  (no machine code)"
+    return [first, *(f"    {line.strip()}" for line in rest)]
