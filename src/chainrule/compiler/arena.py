@@ -10,14 +10,18 @@ from chainrule.compiler.kernels import SCRATCH, Buffer, Check, Kernel, Loop, Pro
 ALIGN = 64
 
 
-def arrange(kernels: Sequence[Kernel], buffers: Sequence[Buffer]) -> int:
-    """Give scratch buffers offsets in the arena, first fit by size; returns its bytes."""
+def arrange(kernels: Sequence[Kernel], buffers: Sequence[Buffer], kept: Sequence[Buffer] = ()) -> int:
+    """Give scratch buffers offsets in the arena, first fit by size; returns its bytes.
+
+    ``kept``: buffers that are read when all kernels have run.
+    """
     first: dict[Buffer, int] = {}
     last: dict[Buffer, int] = {}
     for t, k in enumerate(kernels):
         for b in touched(k):
             first.setdefault(b, t)
             last[b] = t
+    last.update({b: len(kernels) for b in kept if b in first})
     placed: list[Buffer] = []
     total = 0
     for b in sorted((b for b in buffers if b.role == SCRATCH and b in first), key=lambda b: (-b.nbytes, b.number)):

@@ -108,11 +108,8 @@ class NativeProgram:
             (self.native.function(name, "ptr", returns="i64") if kernel is None else None, kernel)
             for name, kernel in self._steps
         ]
-        self._parallel: Any = None
         self._choice = Choice()
-        if self.parallel:
-            self._parallel = self.native.function("parallel", "ptr", "i64", "i64", "ptr")
-            self._address = self.native.address("parallel")
+        self._address = self.native.address("parallel") if self.parallel else 0
         self._constants = {b: a for b, a in self.plan.constants}
         self._shapes = [(v.shape, v.dtype) for v in self.graph.inputs]
         self._outputs = [b for b in self.plan.buffers if b.role == OUTPUT]
@@ -246,7 +243,8 @@ class NativeProgram:
             table, thread, threads, block = b.args
             status = b.offset(block, STATUS)
             arrived = b.load(b.offset(block, START), "i64")
-            for phase in self._phases(names):
+            phases = self._phases(names)
+            for phase in phases:
                 shared = self._shared.get(phase[0])
                 if shared is not None:
                     self._share(b, phase[0], shared)
@@ -255,6 +253,8 @@ class NativeProgram:
                         failed = b.call(self._serial(phase), table, returns="i64")
                         assert failed is not None
                         b.store(failed, status)
+                if phase is phases[-1]:  # the caller waits for all threads to come back
+                    break
                 arrived = arrived + threads
                 b.call(barrier, block, arrived)
                 if shared is None:
@@ -353,7 +353,7 @@ class NativeProgram:
         if not workers.lock.acquire(blocking=False):
             return False
         try:
-            status = workers.run(self._parallel, self._address, memory.address, threads)
+            status = workers.run(self._address, memory.address, threads)
         finally:
             workers.lock.release()
         if status:

@@ -349,7 +349,7 @@ def plan(graph: Graph, lowered: frozenset[str], has_f16: bool = True) -> Plan:
     inputs = tuple(p.layouts[v].buffer for v in graph.inputs)
     constants = [(p.layouts[c.value].buffer, np.ascontiguousarray(c.array)) for c in graph.constants]
     constants += [(p.layouts[v].buffer, np.zeros((), v.dtype)) for v in p.zeros.values()]
-    arena = arrange(kernels, p.buffers)
+    arena = arrange(kernels, p.buffers, [layout.buffer for layout in outputs])
     return Plan(tuple(kernels), tuple(p.buffers), inputs, outputs, tuple(constants), arena)
 
 

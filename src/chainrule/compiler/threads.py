@@ -10,19 +10,20 @@ import atexit
 import ctypes
 import os
 import threading
-from typing import Any
 
 from chainrule.compiler.llvm import cache
 from chainrule.compiler.llvm.builder import Module
 from chainrule.compiler.llvm.parallel import (
     ARRIVED,
     BLOCK,
+    DONE,
     FUNCTION,
     START,
     STATUS,
     TABLE,
     THREADS,
-    emit_post,
+    emit_lead,
+    emit_stop,
     emit_worker,
 )
 from chainrule.compiler.llvm.target import host
@@ -97,10 +98,11 @@ class Pool:
         self.block = ctypes.addressof(self._memory) + -ctypes.addressof(self._memory) % 64
         self._workers: list[threading.Thread] = []
         module = Module(host())
-        worker, post = emit_worker(module), emit_post(module)
+        worker, lead, stop = emit_worker(module), emit_lead(module), emit_stop(module)
         self._native = cache.build(module.text, module.target)
         self._enter = self._native.function(worker, "ptr", "i64", "i64")
-        self._post = self._native.function(post, "ptr", "i64")
+        self._lead = self._native.function(lead, "ptr", "i64", "i64")
+        self._stop = self._native.function(stop, "ptr")
         self._generation = 0
 
     def _field(self, offset: int) -> ctypes.c_int64:
@@ -116,12 +118,11 @@ class Pool:
             worker.start()
             self._workers.append(worker)
 
-    def run(self, function: Any, address: int, table: int, threads: int) -> int:
-        """Run ``function`` on all threads; returns its status. The caller holds the lock.
+    def run(self, address: int, table: int, threads: int) -> int:
+        """Run a program on all threads; returns its status. The caller holds the lock.
 
         Args:
-            function: the program as a ctypes function of (table, thread, threads, block).
-            address: where it starts.
+            address: where ``void program(ptr table, i64 thread, i64 threads, ptr block)`` starts.
             table: its table of addresses.
             threads: how many take part.
         """
@@ -132,14 +133,13 @@ class Pool:
         self._field(STATUS).value = 0
         self._field(START).value = self._field(ARRIVED).value
         self._generation += 1
-        self._post(self.block, self._generation)
-        function(table, 0, threads, self.block)
+        self._lead(self.block, self._generation, self._field(DONE).value + threads - 1)
         return int(self._field(STATUS).value)
 
     def stop(self) -> None:
         """Let all workers leave."""
         if self.pid == os.getpid():
-            self._post(self.block, -1)
+            self._stop(self.block)
             for w in self._workers:
                 w.join(1.0)
         self._workers = []

@@ -19,6 +19,7 @@ import contextlib
 import io
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -27,7 +28,8 @@ from chainrule import tensors as ct
 from chainrule.compiler.compiled import Compiled, enabled
 from chainrule.compiler.llvm.target import available
 from chainrule.core import trees
-from chainrule.core.errors import TracerError, explain
+from chainrule.core.errors import TracerError, explain, is_internal
+from chainrule.ir.state import no_grad
 from chainrule.train.pystate import Snapshot, changed_number
 
 #: fewer steps than this are not worth the time of compiling; ``compile=True`` compiles them all the same
@@ -169,6 +171,18 @@ def recording(trainer: Any, module: Any, step: str, optimizer: Any = None) -> It
         hooks.running = outer
 
 
+def _in_words(error: Exception) -> str:
+    """The message of an error with the user's line, if it does not name it itself."""
+    text = str(error) or "no message"
+    if not isinstance(error, TracerError):
+        text = f"{type(error).__name__}: {text}"
+    lines = [f for f in traceback.extract_tb(error.__traceback__) if not is_internal(f.filename)]
+    place = next((f for f in reversed(lines) if f.filename != __file__), None)
+    if place is None or "\n  at: " in text:
+        return text
+    return f"{text}\n  at:       {place.filename}:{place.lineno}: {place.line}"
+
+
 class CompiledStep:
     """A step as native code, or the reason why it runs eagerly.
 
@@ -246,7 +260,7 @@ class CompiledStep:
         try:
             result = step(batch, *plain)
         except Exception as error:  # noqa: BLE001 - the eager step that follows raises it again, or the note tells it
-            self.give_up(str(error) or type(error).__name__)
+            self.give_up(_in_words(error))
             return None
         if step.captures + self._captures > MAX_PROGRAMS:
             last = step.reasons[-1] if step.reasons else f"{self._changed} changed" if self._changed else ""
@@ -342,7 +356,7 @@ def _guarded_step(optimizer: Any, loss: Any) -> None:
     """``optimizer.step()``, undone where the loss is not finite: a selection in the same pass over the memory."""
     held = [p for group in optimizer.param_groups for p in group["params"]]
     held += [t for state in list(optimizer.state.values()) for t in state.values() if isinstance(t, ct.Tensor)]
-    with ct.no_grad():
+    with no_grad():
         before = [t.clone() for t in held]
         good = ct.isfinite(loss)
         optimizer.step()

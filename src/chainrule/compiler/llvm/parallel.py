@@ -12,6 +12,10 @@ The shared block (``ctypes`` memory, one cache line per field) holds::
     144  threads      how many take part
     192  status       not 0 after a check failed: everybody leaves at the next barrier
     256  start        ``arrived`` when the work began
+    320  done         how many times a worker has come back from a program, ever
+
+The caller waits for ``done``, which workers raise in code of their own: when it returns, nobody is inside the program,
+and its machine code may be given up.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from __future__ import annotations
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.values import Value
 
-GENERATION, ARRIVED, FUNCTION, TABLE, THREADS, STATUS, START, BLOCK = 0, 64, 128, 136, 144, 192, 256, 320
+GENERATION, ARRIVED, FUNCTION, TABLE, THREADS, STATUS, START, DONE, BLOCK = 0, 64, 128, 136, 144, 192, 256, 320, 384
 #: a waiting thread spins, then offers its core to others, then sleeps: times around each loop, and microseconds
 SPINS, YIELDS, SLEEP = 400, 4000, 50
 
@@ -78,11 +82,29 @@ def _until(b: Builder, look: str, p: Value, bound: Value) -> None:
     b.label(end)
 
 
-def emit_post(module: Module) -> str:
-    """``void post(ptr block, i64 generation)``: give out the work that the block describes."""
-    name = "post"
-    with module.function(name, block="ptr", generation="i64") as b:
-        _atomic_store(b, b.args[1], b.offset(b.args[0], GENERATION))
+def _call(b: Builder, block: Value, thread: Value, threads: Value) -> None:
+    """Run the function that the block names as one of its threads."""
+    function = b.load(b.offset(block, FUNCTION), "ptr")
+    table = b.load(b.offset(block, TABLE), "ptr")
+    b.raw(f"call void {function.text}(ptr {table.text}, i64 {thread.text}, i64 {threads.text}, ptr {block.text})")
+
+
+def emit_lead(module: Module) -> str:
+    """``void lead(ptr block, i64 generation, i64 done)``: give out the work, take part, wait until all are back."""
+    name = "lead"
+    with module.function(name, noalias=False, block="ptr", generation="i64", done="i64") as b:
+        block, generation, done = b.args
+        _atomic_store(b, generation, b.offset(block, GENERATION))
+        _call(b, block, b.i64(0), b.load(b.offset(block, THREADS), "i64"))
+        _until(b, "ge", b.offset(block, DONE), done)
+    return name
+
+
+def emit_stop(module: Module) -> str:
+    """``void stop(ptr block)``: let all workers leave."""
+    name = "stop"
+    with module.function(name, block="ptr") as b:
+        _atomic_store(b, b.i64(-1), b.offset(b.args[0], GENERATION))
     return name
 
 
@@ -122,9 +144,9 @@ def emit_worker(module: Module) -> str:
         threads = b.load(b.offset(block, THREADS), "i64")
         b.branch(b.lt(thread, threads), run, idle)
         b.label(run)
-        function = b.load(b.offset(block, FUNCTION), "ptr")
-        table = b.load(b.offset(block, TABLE), "ptr")
-        b.raw(f"call void {function.text}(ptr {table.text}, i64 {thread.text}, i64 {threads.text}, ptr {block.text})")
+        _call(b, block, thread, threads)
+        done = b.offset(block, DONE)
+        b.op(f"atomicrmw add ptr {done.text}, i64 1 acq_rel", "i64")
         b.branch(None, idle)
         b.label(idle)
         b.branch(None, head)
