@@ -23,6 +23,13 @@ def environment(threads: int) -> dict[str, str]:
     return found | {"JAX_PLATFORMS": "cpu"}
 
 
+def load_ours(threads: int) -> Any:
+    """chainrule."""
+    ours = importlib.import_module("chainrule")
+    ours.set_num_threads(threads)
+    return ours
+
+
 def load_torch(threads: int) -> Any:
     """PyTorch. Ends the program with advice if it is not installed: without it there is nothing to compare with."""
     if importlib.util.find_spec("torch") is None:

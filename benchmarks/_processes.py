@@ -136,10 +136,11 @@ def _serve(pipe: Any, contender: Contender, threads: int, caches: str | None) ->
             pipe.send(str(reason))
             return
         pipe.send(Start(first, task.check(), task.steps, task.first_steps, task.parts()))
-        while (turn := pipe.recv()) is not None:
-            held = task.prepare(turn)
-            gc.collect()
-            pipe.send(timed(task.run, held))
+        with contextlib.suppress(EOFError):  # whoever measures is gone
+            while (turn := pipe.recv()) is not None:
+                held = task.prepare(turn)
+                gc.collect()
+                pipe.send(timed(task.run, held))
 
 
 class Process:
@@ -161,7 +162,8 @@ class Process:
             return self.pipe.recv()
         except EOFError:
             self.process.join()
-            raise RuntimeError(f"a contender ended with status {self.process.exitcode}; its error stands above") from None
+            code = self.process.exitcode
+            raise RuntimeError(f"a contender ended with status {code}; its error stands above") from None
 
     def turn(self, number: int) -> Sample:
         """One pass."""
@@ -231,7 +233,7 @@ def _break_even(result: Result, best_eager: float) -> str:
     return f"{max(0, math.ceil(extra / saved)):,}"
 
 
-def report(case: str, contenders: Sequence[Contender], results: dict[str, Result]) -> None:
+def report(case: str, contenders: Sequence[Contender], results: dict[str, Result], threads: int) -> None:
     """Prints the table of one case: a row per contender, times per pass in milliseconds.
 
     "beside the fastest peer" is the peer's median divided by this one's: 2 means half the fastest peer's time.
@@ -268,5 +270,7 @@ def report(case: str, contenders: Sequence[Contender], results: dict[str, Result
     unsteady = [n for n, r in results.items() if not r.wall.steady]
     if unsteady:
         print(f"\nUnsteady on the wall, quartiles more than {_harness.SPREAD:.0%} apart: {', '.join(unsteady)}.")
-    waited = [1 - r.cpu.median / r.wall.median for r in results.values()]
-    print(f"\nMedian share of the wall time in which a process had no core: {max(0.0, statistics.median(waited)):.0%}.\n")
+    if threads == 1:
+        waited = statistics.median(1 - r.cpu.median / r.wall.median for r in results.values())
+        print(f"\nShare of the wall time in which a process had no core, median: {max(0.0, waited):.0%}.")
+    print()

@@ -113,8 +113,7 @@ def _modules(lib: Any, work: Work, **kwargs: Any) -> tuple[Any, Any, Any, Any, A
 
 def ours(threads: int, work: Work, how: str) -> Task:
     """chainrule: "eager", "step" (compiled, called with gathered batches), "gather" (compiled, gathers by itself)."""
-    import chainrule
-
+    chainrule = _peers.load_ours(threads)
     model, loss_fn, optimizer, x, y = _modules(chainrule, work)
 
     def step(a: Any, b: Any) -> Any:
@@ -136,7 +135,7 @@ def ours(threads: int, work: Work, how: str) -> Task:
 
 
 def torch(threads: int, work: Work, how: str) -> Task:
-    """PyTorch: "eager", "tuned" (fused optimizer, denormals flushed), "compiled" (that, and model and loss compiled)."""
+    """PyTorch: "eager", "tuned" (fused optimizer, denormals flushed), "compiled" (tuned; model and loss compiled)."""
     lib = _torch(threads, how)
     model, loss_fn, optimizer, x, y = _modules(lib, work, **({} if how == "eager" else {"fused": True}))
 
@@ -177,7 +176,7 @@ def _attempt(lib: Any, task: Task) -> Task:
 
 
 def jax(threads: int, work: Work, how: str) -> Task:
-    """JAX: "jit" (one step a call), "scan" (a whole pass a call). Both gather inside and reuse the memory of weights."""
+    """JAX: "jit" (a step a call), "scan" (a whole pass a call). Both gather inside and reuse the memory of weights."""
     lib = _peers.load_jax()
     if lib is None:
         raise Unavailable("JAX is not installed")
@@ -230,26 +229,28 @@ def jax(threads: int, work: Work, how: str) -> Task:
 
 
 # ---- inference
-def _calls(work: Work, call: Callable[[Any], Any], convert: Callable[[Array], Any], number: Callable[[Any], Any]) -> Task:
+def _calls(
+    work: Work, call: Callable[[Any], Any], convert: Callable[[Array], Any], array: Callable[[Any], Any]
+) -> Task:
     """Passes over batches that were made beforehand; the result is the sum of the last outputs' absolute values."""
     x, _ = data(work)
-    batches = [convert(np.ascontiguousarray(x[i : i + work.batch])) for i in range(0, work.steps * work.batch, work.batch)]
+    x = x[: work.steps * work.batch].reshape(work.steps, work.batch, -1)
+    batches = [convert(batch) for batch in x]
 
     def run(_: Any) -> float:
         for batch in batches:
             out = call(batch)
-        return float(np.abs(np.asarray(number(out))).sum())
+        return float(np.abs(np.asarray(array(out))).sum())
 
     def first() -> float:
-        return float(np.abs(np.asarray(number(call(batches[0])))).sum())
+        return float(np.abs(np.asarray(array(call(batches[0])))).sum())
 
     return Task(lambda turn: None, run, first, lambda: run(None), work.steps)
 
 
 def ours_predict(threads: int, work: Work, how: str) -> Task:
     """chainrule without gradients: "eager" or "compiled"."""
-    import chainrule
-
+    chainrule = _peers.load_ours(threads)
     model = network(chainrule, work.sizes, work.activation).eval()
     forward = chainrule.compile(model.forward) if how == "compiled" else model
 

@@ -83,6 +83,7 @@ def seconds(function: Callable[[], Any], count: int) -> tuple[float, float]:
 def run(options: _harness.Options) -> None:
     """Prints the table."""
     _peers.load_torch(options.threads)
+    _peers.load_ours(options.threads)
     rows = []
     for call in calls(_peers.load_jax()):
         count = max(1, round(options.seconds / min(seconds(call.whole, 3)[0] for _ in range(3))))
@@ -96,5 +97,6 @@ def run(options: _harness.Options) -> None:
         )]  # fmt: skip
         text = native_wall.text(1e-6), native_cpu.text(1e-6), *(f"{b * 1e6:.2f}" for b in beyond)
         rows.append([call.name, wall.text(1e-6), cpu.text(1e-6), *(text if call.native else [""] * 4)])
-    head = ["call", "wall, µs", "processor, µs", "native, wall", "native, processor", "beyond, wall", "beyond, processor"]
+    columns = ["wall", "processor", "native, wall", "native, processor", "beyond, wall", "beyond, processor"]
+    head = ["call, µs", *columns]
     print(_harness.table(head, rows))

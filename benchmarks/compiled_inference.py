@@ -29,8 +29,8 @@ def contenders(work: Work) -> list[Contender]:
 def run(options: _harness.Options) -> None:
     """Prints a table per case."""
     _peers.load_torch(options.threads)
-    print(images(options.threads), "\n")
+    print(f"{images()}\n")
     for case, whole in CASES.items():
         work = whole._replace(rows=min(whole.rows, QUICK_STEPS * whole.batch)) if options.quick else whole
         everybody = contenders(work)
-        _processes.report(case, everybody, _processes.measure(case, everybody, options))
+        _processes.report(case, everybody, _processes.measure(case, everybody, options), options.threads)

@@ -36,19 +36,18 @@ def contenders(work: Work) -> list[Contender]:
     ]
 
 
-def images(threads: int) -> str:
-    """What the images are and what the number of threads means, as a sentence each."""
-    found = "Images: MNIST." if real() else (
-        "Images: made up, in the shape of MNIST (CHAINRULE_DATA does not name a folder with it)."
-    )  # fmt: skip
-    return found + (" chainrule's compiled programs run on one thread so far." if threads > 1 else "")
+def images() -> str:
+    """What the images are, as a sentence."""
+    if real():
+        return "Images: MNIST."
+    return "Images: made up, in the shape of MNIST (CHAINRULE_DATA does not name a folder with it)."
 
 
 def run(options: _harness.Options) -> None:
     """Prints a table per case."""
     _peers.load_torch(options.threads)
-    print(images(options.threads), "Adam, lr 0.001.\n")
+    print(f"{images()} Adam, lr 0.001.\n")
     for case, whole in CASES.items():
         work = whole._replace(rows=min(whole.rows, QUICK_STEPS * whole.batch)) if options.quick else whole
         everybody = contenders(work)
-        _processes.report(case, everybody, _processes.measure(case, everybody, options))
+        _processes.report(case, everybody, _processes.measure(case, everybody, options), options.threads)

@@ -68,7 +68,7 @@ def peak(threads: int, rounds: int) -> Task:
 def run(options: _harness.Options) -> None:
     """Prints the table."""
     _peers.load_torch(options.threads)
-    print(images(options.threads), "\n")
+    print(f"{images()}\n")
     work = WORK._replace(rows=2 * WORK.batch) if options.quick else WORK
     everybody = [c for c in contenders(work) if c.name not in ("chainrule eager", "torch eager")]
     rounds = ROUNDS // QUICK_STEPS if options.quick else ROUNDS

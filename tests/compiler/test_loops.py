@@ -80,32 +80,13 @@ KINDS = [*FLOATS, "int64", "int32", "uint8", "bool"]
 def test_every_op_over_every_layout(name, dtype):
     op = getattr(TENSORS, name)
     dense = _operands(name, (5, 33), dtype)
-    views = [
-        dense,
-        [x.T for x in dense],
-        [x.flip(0, 1) for x in dense],
-        [x[:, ::2] for x in dense],
-        [dense[0], *(x[:, 3:4].expand(5, 33) for x in dense[1:])],
-        [*(x[2].expand(5, 33) for x in dense[:1]), *dense[1:]],
-    ]
-    flat = [x for group in views for x in group]
-
-    def run(*xs):
-        rest = list(xs)
-        return [op(*[rest.pop(0) for _ in group]) for group in views]
-
-    shapes = [tuple(x.shape) for x in flat]
-    copies = [cr.from_numpy(np.ascontiguousarray(x.numpy())) for x in flat]
-    assert [tuple(c.shape) for c in copies] == shapes
-    only_loops(checked(run, *copies))
 
     def looking(*xs):  # the views are made inside, so they are accesses
         outs = [op(*xs), op(*(x.T for x in xs)), op(*(x.flip(0, 1) for x in xs)), op(*(x[:, ::2] for x in xs))]
         outs.append(op(xs[0], *(x[:, 3:4].expand(5, 33) for x in xs[1:])))
         return outs
 
-    native = checked(looking, *dense)
-    assert all(not isinstance(k, Call) for k in native.plan.kernels)
+    only_loops(checked(looking, *dense))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

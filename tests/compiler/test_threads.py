@@ -12,8 +12,8 @@ from chainrule import nn
 
 pytest.importorskip("llvmlite", reason="native code needs llvmlite")
 
-from chainrule.compiler.compiled import compile  # noqa: E402 - after the skip
-from chainrule.compiler.threads import Choice, pool  # noqa: E402
+from chainrule.compiler.compiled import compile
+from chainrule.compiler.threads import Choice, pool
 
 
 @pytest.fixture(autouse=True)

@@ -61,6 +61,4 @@ def _same_element(k: Kernel, old: Buffer, new: Buffer) -> bool:
     if len(stores) != 1 or any(r.access.buffer is new for r in k.reductions):
         return False
     at = stores[0]
-    return all(
-        (a.offset, a.strides) == (at.offset, at.strides) for a in k.loads.values() if a.buffer is old
-    )
+    return all((a.offset, a.strides) == (at.offset, at.strides) for a in k.loads.values() if a.buffer is old)

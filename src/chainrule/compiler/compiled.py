@@ -19,6 +19,7 @@ from chainrule.ir.state import get_state
 from chainrule.tensors.tensor import Tensor
 
 _SWITCH = "CHAINRULE_COMPILE"
+_VERIFY = ("first", "always", "never")
 _RECENT = 4  # programs that are found without looking closer
 _told: set[str] = set()
 #: the environment's own dictionary: asked at every call, which `os.environ.get` is too slow for
@@ -90,11 +91,14 @@ class Compiled(Captured):
 
     Attributes:
         fallback: run the function itself, saying so once, if it cannot be captured.
+        verify: when the machine code is held to the reference evaluator.
     """
 
-    def __init__(self, function: Callable[..., Any], fallback: bool = False) -> None:
+    def __init__(self, function: Callable[..., Any], fallback: bool = False, verify: str = "first") -> None:
         super().__init__(function)
-        self.fallback = fallback
+        if verify not in _VERIFY:
+            raise ValueError(f"verify must be one of {', '.join(map(repr, _VERIFY))}, got {verify!r}")
+        self.fallback, self.verify = fallback, verify
         self._bound: dict[int, BoundProgram] = {}
         self._recent: list[_Recent] = []
 
@@ -102,7 +106,7 @@ class Compiled(Captured):
         state = get_state()
         if state.interpreter is not None or not enabled():
             return self.function(*args, **kwargs)
-        if not kwargs and all([type(a) is Tensor for a in args]):  # nothing to take apart
+        if not kwargs and all(type(a) is Tensor for a in args):  # nothing to take apart
             for recent in self._recent:
                 if recent.flat and recent.fits(args, state.grad):
                     return recent.bound.run(args)
@@ -129,7 +133,7 @@ class Compiled(Captured):
             program = self._find(leaves, structure) or self._capture(args, kwargs, leaves)
             bound = self._bound.get(id(program))
             if bound is None or bound.program is not program:
-                bound = BoundProgram(program, NativeProgram(program.graph))
+                bound = BoundProgram(program, NativeProgram(program.graph), self.verify)
                 kept: dict[int, Program] = {id(p): p for p in self.programs}
                 self._bound = {k: b for k, b in self._bound.items() if k in kept}
                 self._bound[id(program)] = bound
@@ -141,7 +145,7 @@ class Compiled(Captured):
         return list(self._bound.values())
 
 
-def compile(function: Callable[..., Any] | None = None, *, fallback: bool = False) -> Any:
+def compile(function: Callable[..., Any] | None = None, *, fallback: bool = False, verify: str = "first") -> Any:
     """``function`` as native code: use ``step = chainrule.compile(step)``, or as a decorator.
 
     A function, or a whole training step (forward, ``backward()``, clipping, ``optimizer.step()``, in-place statistics,
@@ -153,10 +157,13 @@ def compile(function: Callable[..., Any] | None = None, *, fallback: bool = Fals
         function: what to compile.
         fallback: if the function cannot be captured (a branch on a tensor's value), run it eagerly and say so once,
             instead of raising the ``TracerError`` that names the line.
+        verify: hold the machine code to the reference evaluator, kernel by kernel and within the bounds that
+            ``compiler.verify`` states, on the "first" call of every program, "always", or "never". A disagreement
+            raises ``VerificationError`` with the first instruction that differs.
     """
     if function is None:
-        return lambda f: compile(f, fallback=fallback)
+        return lambda f: compile(f, fallback=fallback, verify=verify)
     if not available():
         _tell_once("chainrule.compile runs functions eagerly, because llvmlite is not installed: pip install llvmlite")
         return function
-    return Compiled(function, fallback)
+    return Compiled(function, fallback, verify)

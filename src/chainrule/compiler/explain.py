@@ -1,4 +1,4 @@
-"""What a compiled function became, as text: why it was compiled, what the passes did, which kernels run, what they cost."""
+"""What a compiled function became, as text: why it was compiled, what the passes did, which kernels run."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def _program(number: int, bound: BoundProgram, kernels: bool, graph: bool) -> li
     p = bound.program
     steps = ", ".join(f"{k} {1e3 * v:.1f} ms" for k, v in native.timings.items())
     scratch = [b for b in plan.buffers if b.role == SCRATCH]
+    written = f"{len(p.writes)} tensors written ({bound.aliases} of them in place)"
     lines = [
-        f"program {number}: {len(p.graph.inputs)} inputs, {len(p.writes)} tensors written "
-        f"({bound.aliases} of them in place), {len(p.grads)} gradients",
+        f"program {number}: {len(p.graph.inputs)} inputs, {written}, {len(p.grads)} gradients",
         f"  made for {native.target}; {steps}",
         "  passes:",
     ]

@@ -64,7 +64,7 @@ class Watch:
     ones mean that :func:`observe` has to look again.
     """
 
-    __slots__ = ("_dicts", "_readers", "_read", "_size", "_values")
+    __slots__ = ("_dicts", "_read", "_readers", "_size", "_values")
 
     def __init__(self) -> None:
         self._dicts: list[dict[Any, Any]] = []
@@ -101,9 +101,7 @@ class Watch:
         return True
 
 
-def observe(
-    function: Callable[..., Any], leaves: Sequence[Any], watch: Watch | None = None
-) -> dict[str, Any]:
+def observe(function: Callable[..., Any], leaves: Sequence[Any], watch: Watch | None = None) -> dict[str, Any]:
     """What :ref:`NOTE [guards]` compares, by a name for people; tensors are the program's own business.
 
     ``watch`` is told of every container that is looked into.

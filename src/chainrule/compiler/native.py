@@ -16,7 +16,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from chainrule.compiler.arena import ALIGN
-from chainrule.compiler.kernels import OUTPUT, SCRATCH, Buffer, Call, Check, Kernel, Layout, Loop, Plan, Product, Routine
+from chainrule.compiler.kernels import (
+    OUTPUT,
+    SCRATCH,
+    Buffer,
+    Call,
+    Check,
+    Kernel,
+    Layout,
+    Loop,
+    Plan,
+    Product,
+    Routine,
+)
 from chainrule.compiler.llvm import cache
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.gemm import ProductSpec, emit_product
@@ -110,7 +122,7 @@ class NativeProgram:
         ]
         self._choice = Choice()
         self._address = self.native.address("parallel") if self.parallel else 0
-        self._constants = {b: a for b, a in self.plan.constants}
+        self._constants = dict(self.plan.constants)
         self._shapes = [(v.shape, v.dtype) for v in self.graph.inputs]
         self._outputs = [b for b in self.plan.buffers if b.role == OUTPUT]
         self._free: list[_Memory] = []
@@ -384,17 +396,13 @@ class NativeProgram:
             found = np.ctypeslib.as_array(pointer, (max(1, b.nbytes),))[: b.nbytes].view(b.dtype)
         return memory.array(b) if found is None else found
 
-    def _seen(
-        self, shape: tuple[int, ...], layout: Layout, memory: _Memory
-    ) -> np.ndarray[Any, Any]:
+    def _seen(self, shape: tuple[int, ...], layout: Layout, memory: _Memory) -> np.ndarray[Any, Any]:
         """A value as a view of its buffer."""
         flat = self._array(layout.buffer, memory).reshape(-1)
         step = flat.dtype.itemsize
         return np.lib.stride_tricks.as_strided(flat[layout.offset :], shape, [s * step for s in layout.strides])
 
-    def _output(
-        self, shape: tuple[int, ...], layout: Layout, memory: _Memory
-    ) -> np.ndarray[Any, Any]:
+    def _output(self, shape: tuple[int, ...], layout: Layout, memory: _Memory) -> np.ndarray[Any, Any]:
         if layout.buffer.role == OUTPUT:
             return memory.held[layout.buffer][: int(np.prod(shape, dtype=np.int64))].reshape(shape)
         return self._seen(shape, layout, memory).copy()
@@ -418,7 +426,8 @@ class NativeProgram:
             i.op.kernel(*xs, **i.params)
             raise ValueError(f"compiled code refuses operands that the reference kernel takes in {i}")
         flat = self._array(kernel.access.buffer, memory).reshape(-1)
-        i.op.kernel(flat[kernel.access.offset : kernel.access.offset + kernel.count].reshape(i.inputs[0].shape), **i.params)
+        start = kernel.access.offset
+        i.op.kernel(flat[start : start + kernel.count].reshape(i.inputs[0].shape), **i.params)
         raise IndexError(f"an index is out of bounds in {i}")
 
 

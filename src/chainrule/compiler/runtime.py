@@ -21,6 +21,7 @@ from chainrule.compiler.aliasing import in_place
 from chainrule.compiler.kernels import OUTPUT
 from chainrule.compiler.native import NativeProgram
 from chainrule.compiler.program import Argument, Fixed, Gradient, Output, Program, Same, Scalar, State
+from chainrule.compiler.verify import verify_program
 from chainrule.core import trees
 from chainrule.ir.state import get_state
 from chainrule.tape.clock import Stamper
@@ -33,7 +34,7 @@ _payload, _node = attrgetter("_d"), attrgetter("_node")
 class _Gradient:
     """The array behind ``.grad`` of one leaf, used again at the next call unless someone else holds it."""
 
-    __slots__ = ("leaf", "number", "shape", "dtype", "tensor")
+    __slots__ = ("dtype", "leaf", "number", "shape", "tensor")
 
     def __init__(self, leaf: Leaf, number: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.leaf, self.number, self.shape, self.dtype = leaf, number, shape, dtype
@@ -59,14 +60,16 @@ class BoundProgram:
         aliases: how many of the written tensors are computed in place.
     """
 
-    def __init__(self, program: Program, native: NativeProgram) -> None:
+    def __init__(self, program: Program, native: NativeProgram, verify: str = "first") -> None:
         self.program, self.native = program, native
+        self._verify = verify
         self._lock = threading.Lock()
         position = {s: n for n, s in enumerate(program.sources)}
         pairs = [(position[s], at) for s, at in program.writes if isinstance(s, State) and s in position]
         aliases = in_place(native.plan, pairs)
         plan = native.plan
         self.aliases = len(aliases)
+        self._alias_of = aliases
         self.memory = native.memory()
         #: arguments that did not require a gradient when captured: if one does now, the result must be differentiable
         self._without_grad = [
@@ -76,18 +79,14 @@ class BoundProgram:
         self._arguments = [
             (s.index, self._numbers[n]) for n, s in enumerate(program.sources) if isinstance(s, Argument)
         ]
-        self._gradients_read = [
-            (s, self._numbers[n]) for n, s in enumerate(program.sources) if isinstance(s, Gradient)
-        ]
+        self._gradients_read = [(s, self._numbers[n]) for n, s in enumerate(program.sources) if isinstance(s, Gradient)]
         self._scalars: list[tuple[Any, np.ndarray[Any, Any]]] = []
         for n, s in enumerate(program.sources):
             if isinstance(s, Scalar):
                 cell = np.empty((), s.dtype)
                 self._scalars.append((s.read, cell))
                 self.memory.table[self._numbers[n]] = cell.__array_interface__["data"][0]
-        self._state = [
-            (s.held, self._numbers[n]) for n, s in enumerate(program.sources) if isinstance(s, State)
-        ]
+        self._state = [(s.held, self._numbers[n]) for n, s in enumerate(program.sources) if isinstance(s, State)]
         written = [(s.held, at) for s, at in program.writes if isinstance(s, State)]
         self._written = [t for t, _ in written]
         self._copies: list[tuple[Tensor, int]] = []
@@ -118,7 +117,8 @@ class BoundProgram:
                 array = self._owned[at] = np.empty(v.shape, v.dtype)
                 self.memory.table[b.number] = array.__array_interface__["data"][0]
         self._settable = {at for _, at in self._grads}
-        self._graded = [(s.held._node, at) for at, s in graded.items() if isinstance(s, State) and at not in self._settable]
+        rest = [(s, at) for at, s in graded.items() if at not in self._settable]
+        self._graded = [(s.held._node, at) for s, at in rest if isinstance(s, State)]
         self._tensors: list[Tensor] = []
         self._arrays: list[Any] = []
         self._nodes: list[Any] = []
@@ -164,12 +164,20 @@ class BoundProgram:
         if (
             interpreter is not None
             or self._general
-            or (grad and (self.program.history or any([leaves[i]._node is not None for i in self._without_grad])))
+            or (grad and (self.program.history or any(leaves[i]._node is not None for i in self._without_grad)))
             or not (self.current() or self.bind())
         ):
             return self.program.run(leaves)
         with self._lock:
+            if self._verify != "never":
+                self._check(leaves)
             return self._run(leaves)
+
+    def _check(self, leaves: Sequence[Any]) -> None:
+        """Hold the native code to the reference on these inputs, kernel by kernel; the caller's memory is not written."""
+        verify_program(self.native, [np.asarray(s.tensor(leaves)._d) for s in self.program.sources], self._alias_of)
+        if self._verify == "first":
+            self._verify = "never"
 
     def _run(self, leaves: Sequence[Any]) -> Any:
         table = self.memory.table

@@ -21,7 +21,7 @@ def reduce(kind: str, x: Range, kept: int) -> Range:
     axes = tuple(range(kept, x.value.ndim))
     n = int(np.prod(x.value.shape[kept:], dtype=np.int64))
     dtype = x.value.dtype
-    free = None if x.free is None else np.broadcast_to(x.free, x.value.shape).any(axes)
+    free = None if x.free is None else np.asarray(np.broadcast_to(x.free, x.value.shape).any(axes))
     with np.errstate(all="ignore"):
         if kind != "sum":
             extreme = np.maximum.reduce if kind == "amax" else np.minimum.reduce
@@ -95,7 +95,11 @@ def _lengths(x: Array, axis: int) -> Array:
     """Euclidean lengths of rows or columns, in float64, rounded up; sums of absolute values where squares overflow."""
     squares = np.sqrt(np.sum(np.square(x, dtype=np.float64), axis, keepdims=True)) * (1 + 1e-12 * x.shape[axis])
     fine = np.isfinite(squares) & (squares > 1e-150)
-    return squares if fine.all() else np.where(fine, squares, np.sum(abs(x), axis, dtype=np.float64, keepdims=True))
+    return (
+        np.asarray(squares)
+        if fine.all()
+        else np.where(fine, squares, np.sum(abs(x), axis, dtype=np.float64, keepdims=True))
+    )
 
 
 def _denormal(x: Array, least: float) -> Array:

@@ -323,8 +323,8 @@ def _inside(native: NativeProgram, k: Loop, n: int, known: dict[Value, Range]) -
     table = np.array([a.__array_interface__["data"][0] for a in arrays], np.uintp)
     module = Module(native.target)
     emit_loop(module, "body", loop)
-    with module.function("run", table="ptr") as b, b.denormals_flushed():
-        b.call("body", b.args[0])
+    with module.function("run", table="ptr") as builder, builder.denormals_flushed():
+        builder.call("body", builder.args[0])
     cache.build(module.text, native.target).function("run", "ptr")(table.__array_interface__["data"][0])
     for i, found in zip(k.body, arrays[len(loads) :], strict=True):
         result = Result(i, Access(new[i.results[0]], 0, steps), known[i.results[0]])

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chainrule.core.shapes import size_of
 from chainrule.compiler.kernels import Check, Loop, Reduction
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.values import Value, kind_of
 from chainrule.compiler.llvm.vmath import EMITTERS
+from chainrule.core.shapes import size_of
 from chainrule.ir import graph
 from chainrule.ir.graph import Instruction
 
