@@ -167,6 +167,56 @@ def test_results_that_need_derivatives_have_them():
     assert chainrule.func.grad(f)(x).tolist() == [2.0, 3.0]
 
 
+def test_a_compiled_model_in_an_eager_training_step():
+    def train(compiled):
+        chainrule.manual_seed(0)
+        model = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3))
+        forward = chainrule.compile(model) if compiled else model
+        optimizer = chainrule.optim.Adam(model.parameters(), lr=0.01)
+        losses = []
+        for seed in range(12):
+            x, y = batch(seed=seed)
+            chainrule.manual_seed(100 + seed)
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(forward(x), y)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return losses, weights(model), forward
+
+    losses, expected, _ = train(False)
+    found, got, forward = train(True)
+    np.testing.assert_allclose(found, losses, atol=1e-5)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    assert forward.captures == 1
+
+
+def test_derivatives_of_a_compiled_function_to_third_order():
+    f = chainrule.compile(lambda x: ((x * x).sin() * x).sum())
+    x = chainrule.tensor([0.5, -1.2], dtype=chainrule.float64, requires_grad=True)
+    plain, compiled = [], []
+    for function, out in ((f.function, plain), (f, compiled)):
+        g = function(x)
+        for _ in range(3):
+            (g,) = chainrule.autograd.grad(g.sum(), x, create_graph=True)
+            out.append(g.detach().numpy())
+    np.testing.assert_allclose(compiled, plain, rtol=1e-12)
+
+
+def test_several_results_of_which_one_is_used():
+    w = chainrule.tensor([1.0, 2.0], requires_grad=True)
+    f = chainrule.compile(lambda x: (x * w, (x + w).exp(), x > 0))
+    x = chainrule.tensor([3.0, 4.0])
+    for _ in range(2):
+        w.grad = None
+        a, b, c = f(x)
+        a.sum().backward()
+        assert w.grad.tolist() == [3.0, 4.0]
+        assert b.requires_grad
+        assert not c.requires_grad
+
+
 def test_a_branch_on_a_value_raises_or_falls_back():
     def f(x):
         return x * 2 if x.sum() > 0 else x

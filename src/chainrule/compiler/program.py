@@ -160,6 +160,8 @@ class Program:
         self.result, self.leaves, self.writes, self.grads = result, leaves, writes, grads
         self.arguments, self.expected, self.identical, self.static = arguments, expected, identical, static
         self.history, self.newborn = history, newborn
+        #: how outputs with history are computed; a compiled program puts itself here
+        self.differentiable: Callable[[list[Any]], list[Tensor]] | None = None
 
     # ---- is it valid for this call?
     def mismatch(self, leaves: Sequence[Any], structure: trees.Structure) -> str | None:
@@ -220,8 +222,10 @@ class Program:
         self._check_targets(targets, owners, leaves)
         interpreter, grad = get_state()
         traced = interpreter is not None or any(isinstance(t._d, Tracer) for t in inputs)
-        if traced or (grad and self._has_history(leaves)):
+        if traced:
             outputs = self._evaluate_tensors(inputs)
+        elif grad and self._has_history(leaves):
+            outputs = (self.differentiable or self._evaluate_tensors)(inputs)
         else:
             outputs = self._evaluate_arrays(inputs)
         with no_grad():

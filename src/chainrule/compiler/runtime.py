@@ -3,8 +3,8 @@
 NOTE [a bound program]. State (parameters, optimizer state, buffers, generator positions) is read and written where it
 is: its addresses stand in the table of the native program, and a call only checks that every tensor still holds the
 array it held. What the program replaces is computed in place where nothing can fail afterwards
-(``compiler.aliasing``), else copied when all has succeeded. A call under a transform, or one whose result has to be
-differentiable, runs the program through tensors instead.
+(``compiler.aliasing``), else copied when all has succeeded. A call under a transform runs the program through tensors;
+one whose result has to be differentiable applies it as one op (``compiler.derivative``).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.compiler.aliasing import in_place
+from chainrule.compiler.derivative import ProgramOp
 from chainrule.compiler.kernels import OUTPUT
 from chainrule.compiler.native import NativeProgram
 from chainrule.compiler.program import Argument, Fixed, Gradient, Output, Program, Same, Scalar, State
@@ -63,6 +64,7 @@ class BoundProgram:
     def __init__(self, program: Program, native: NativeProgram, verify: str = "first") -> None:
         self.program, self.native = program, native
         self._verify = verify
+        program.differentiable = ProgramOp(program, native, verify)
         self._lock = threading.Lock()
         position = {s: n for n, s in enumerate(program.sources)}
         pairs = [(position[s], at) for s, at in program.writes if isinstance(s, State) and s in position]
@@ -174,7 +176,7 @@ class BoundProgram:
             return self._run(leaves)
 
     def _check(self, leaves: Sequence[Any]) -> None:
-        """Hold the native code to the reference on these inputs, kernel by kernel; the caller's memory is not written."""
+        """Hold the native code to the reference on these inputs, kernel by kernel, in memory of its own."""
         verify_program(self.native, [np.asarray(s.tensor(leaves)._d) for s in self.program.sources], self._alias_of)
         if self._verify == "first":
             self._verify = "never"
