@@ -18,6 +18,7 @@ THREAD_VARIABLES = (
 def environment(threads: int) -> dict[str, str]:
     """Environment variables that hold NumPy, PyTorch and XLA to a number of threads; read when they are imported."""
     found = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    found["NPROC"] = str(threads)  # the size of XLA's thread pool, which the flags below do not limit
     if threads == 1:
         found["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     return found | {"JAX_PLATFORMS": "cpu"}

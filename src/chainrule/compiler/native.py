@@ -124,7 +124,8 @@ class NativeProgram:
         self._address = self.native.address("parallel") if self.parallel else 0
         self._constants = dict(self.plan.constants)
         self._shapes = [(v.shape, v.dtype) for v in self.graph.inputs]
-        self._outputs = [b for b in self.plan.buffers if b.role == OUTPUT]
+        pairs = zip(self.graph.outputs, self.plan.outputs, strict=True)
+        self._outputs = [(layout.buffer, v.shape) for v, layout in pairs if layout.buffer.role == OUTPUT]
         self._free: list[_Memory] = []
         self._lock = threading.Lock()
 
@@ -337,8 +338,8 @@ class NativeProgram:
                 a = np.ascontiguousarray(a)
             held[b] = a
             memory.table[b.number] = a.__array_interface__["data"][0]
-        for b in self._outputs:
-            out = held[b] = np.empty(b.size, b.dtype)
+        for b, shape in self._outputs:
+            out = held[b] = np.empty(shape, b.dtype)
             memory.table[b.number] = out.__array_interface__["data"][0]
         self.execute(memory)
         return [
@@ -404,7 +405,7 @@ class NativeProgram:
 
     def _output(self, shape: tuple[int, ...], layout: Layout, memory: _Memory) -> np.ndarray[Any, Any]:
         if layout.buffer.role == OUTPUT:
-            return memory.held[layout.buffer][: int(np.prod(shape, dtype=np.int64))].reshape(shape)
+            return memory.held[layout.buffer]
         return self._seen(shape, layout, memory).copy()
 
     def _reference(self, call: Call, memory: _Memory) -> None:

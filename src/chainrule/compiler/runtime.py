@@ -163,12 +163,9 @@ class BoundProgram:
     def run(self, leaves: Sequence[Any]) -> Any:
         """The program's result for arguments that fit it; its writes are committed."""
         interpreter, grad = get_state()
-        if (
-            interpreter is not None
-            or self._general
-            or (grad and (self.program.history or any(leaves[i]._node is not None for i in self._without_grad)))
-            or not (self.current() or self.bind())
-        ):
+        bound = self.current() or self.bind()
+        history = grad and (self.program.history or any(leaves[i]._node is not None for i in self._without_grad))
+        if interpreter is not None or self._general or history or not bound:
             return self.program.run(leaves)
         with self._lock:
             if self._verify != "never":
