@@ -28,6 +28,8 @@ from benchmarks._harness import Timing
 TOLERANCE = 1e-3
 #: rounds asked of the harness for each round of long passes
 SHARE = 9
+#: processes of each contender, one after the other, that share the rounds
+LIVES = 3
 
 
 class Unavailable(Exception):
@@ -92,7 +94,7 @@ class Start(NamedTuple):
 
 
 class Result(NamedTuple):
-    """All passes of one contender, and how it started."""
+    """All passes of one contender, and the median of its starts."""
 
     wall: Timing
     cpu: Timing
@@ -129,6 +131,7 @@ def _serve(pipe: Any, contender: Contender, threads: int, caches: str | None) ->
         folder = caches or stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         os.environ.update(cached_in(folder), TORCHINDUCTOR_COMPILE_THREADS=str(threads))
         module, _, name = contender.factory.partition(":")
+        stack.enter_context(contextlib.suppress(EOFError, BrokenPipeError))  # whoever measures is gone
         try:
             task = getattr(importlib.import_module(module), name)(threads, *contender.arguments)
             first = timed(task.first)
@@ -136,11 +139,10 @@ def _serve(pipe: Any, contender: Contender, threads: int, caches: str | None) ->
             pipe.send(str(reason))
             return
         pipe.send(Start(first, task.check(), task.steps, task.first_steps, task.parts()))
-        with contextlib.suppress(EOFError):  # whoever measures is gone
-            while (turn := pipe.recv()) is not None:
-                held = task.prepare(turn)
-                gc.collect()
-                pipe.send(timed(task.run, held))
+        while (turn := pipe.recv()) is not None:
+            held = task.prepare(turn)
+            gc.collect()
+            pipe.send(timed(task.run, held))
 
 
 class Process:
@@ -188,27 +190,28 @@ def _agree(case: str, what: str, values: dict[str, float]) -> None:
             raise ValueError(f"{case}: {what} is {want} for {names[0]} and {values[name]} for {name}")
 
 
-def measure(case: str, contenders: Sequence[Contender], options: _harness.Options) -> dict[str, Result]:
-    """All contenders in turn; those that cannot run are named with the reason.
-
-    The results of the first step, and of some more, have to agree. (Later on, rounding takes them apart.)
-    """
+def _life(
+    case: str, contenders: Sequence[Contender], threads: int, rounds: int, missing: set[str]
+) -> dict[str, tuple[Start, list[Sample]]]:
+    """Rounds with one process per contender; who cannot run is named, once, and entered in ``missing``."""
     found: dict[str, Start] = {}
     passes: dict[str, list[Sample]] = {}
     running: dict[str, Process] = {}
     try:
         for c in contenders:
-            process = running[c.name] = Process(c, options.threads)
+            if c.name in missing:
+                continue
+            process = running[c.name] = Process(c, threads)
             answer = process.receive()
             if isinstance(answer, str):
                 print(f"({c.name} is left out: {answer})\n")
+                missing.add(c.name)
                 running.pop(c.name).close()
                 continue
             found[c.name], passes[c.name] = answer, []
         _agree(case, "the first result", {n: s.first.value for n, s in found.items()})
         _agree(case, "the result after some steps", {n: s.check for n, s in found.items()})
         names = list(running)
-        rounds = max(1, round(options.rounds / SHARE)) if not options.quick else 1
         for turn in range(1, rounds + 2):
             at = turn % len(names)
             samples = {name: running[name].turn(turn) for name in names[at:] + names[:at]}
@@ -218,10 +221,26 @@ def measure(case: str, contenders: Sequence[Contender], options: _harness.Option
     finally:
         for process in running.values():
             process.close()
-    return {
-        name: Result(Timing([s.wall for s in samples]), Timing([s.cpu for s in samples]), found[name])
-        for name, samples in passes.items()
-    }
+    return {name: (start, passes[name]) for name, start in found.items()}
+
+
+def measure(case: str, contenders: Sequence[Contender], options: _harness.Options) -> dict[str, Result]:
+    """All contenders in turn, in ``LIVES`` processes each; those that cannot run are named with the reason.
+
+    A process keeps the addresses and threads it happened to get, and with them a speed that may be far from that of the
+    next one. The results of the first step, and of some more, have to agree. (Later on, rounding takes them apart.)
+    """
+    lives = 1 if options.quick else LIVES
+    rounds = 1 if options.quick else math.ceil(options.rounds / SHARE / lives)
+    missing: set[str] = set()
+    parts = [_life(case, contenders, options.threads, rounds, missing) for _ in range(lives)]
+    results = {}
+    for name in parts[0]:
+        samples = [s for part in parts for s in part[name][1]]
+        starts = sorted((part[name][0] for part in parts), key=lambda start: start.first.wall)
+        wall, cpu = (Timing([getattr(s, key) for s in samples]) for key in ("wall", "cpu"))
+        results[name] = Result(wall, cpu, starts[len(starts) // 2])
+    return results
 
 
 def _break_even(result: Result, best_eager: float) -> str:

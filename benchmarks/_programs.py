@@ -170,7 +170,7 @@ def _attempt(lib: Any, task: Task) -> Task:
         try:
             return task.first()
         except (lib._dynamo.exc.TorchDynamoException, lib._inductor.exc.InductorError, OSError) as error:
-            raise Unavailable(f"torch.compile does not work here: {str(error).strip().splitlines()[0]}") from error
+            raise Unavailable(str(error).strip().splitlines()[0]) from error
 
     return task._replace(first=first)
 

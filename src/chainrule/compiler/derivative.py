@@ -62,9 +62,7 @@ class ProgramOp(General):
             verify_program(native, arrays)
         return native(arrays)
 
-    def vjp(
-        self, m: Any, g: Any, y: Any, r: Any, needs: Sequence[bool], *xs: Any, **params: Any
-    ) -> tuple[Any, ...]:
+    def vjp(self, m: Any, g: Any, y: Any, r: Any, needs: Sequence[bool], *xs: Any, **params: Any) -> tuple[Any, ...]:
         """By a compiled program on arrays, else through tensors."""
         gs = (g,) if self.outputs == 1 else tuple(g)
         wanted = [i for i, need in enumerate(needs) if need]

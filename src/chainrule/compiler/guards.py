@@ -237,7 +237,7 @@ def _switches(name: str, v: Any, watch: Watch | None = None) -> dict[str, Any]:
 
 def _options_on(group: dict[str, Any]) -> list[Any]:
     """The values of an option group, of numbers only whether they are 0: a program reads them anew at every call."""
-    return [bool(x) if isinstance(x, (int, float)) else x for x in group.values()]
+    return [x != 0 if type(x) is float or type(x) is int else x for x in group.values()]
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:

@@ -385,7 +385,11 @@ class NativeProgram:
 
     def read(self, at: int, memory: _Memory) -> np.ndarray[Any, Any]:
         """A copy of an output."""
-        return self._seen(self.graph.outputs[at].shape, self.plan.outputs[at], memory).copy()
+        return self.view(at, memory).copy()
+
+    def view(self, at: int, memory: _Memory) -> np.ndarray[Any, Any]:
+        """An output where it is."""
+        return self._seen(self.graph.outputs[at].shape, self.plan.outputs[at], memory)
 
     def _array(self, b: Buffer, memory: _Memory) -> np.ndarray[Any, Any]:
         """The memory of a buffer, as the table has it."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from chainrule.compiler.aliasing import in_place
 from chainrule.compiler.derivative import ProgramOp
-from chainrule.compiler.kernels import OUTPUT
+from chainrule.compiler.kernels import OUTPUT, SCRATCH
 from chainrule.compiler.native import NativeProgram
 from chainrule.compiler.program import Argument, Fixed, Gradient, Output, Program, Same, Scalar, State
 from chainrule.compiler.verify import verify_program
@@ -93,6 +93,7 @@ class BoundProgram:
         self._written = [t for t, _ in written]
         self._copies: list[tuple[Tensor, int]] = []
         self._owned: dict[int, np.ndarray[Any, Any]] = {}
+        self._scratch: dict[int, np.ndarray[Any, Any]] = {}  # views of the arena, which stays where it is
         self._aliased: list[tuple[int, int]] = []
         for t, at in written:
             b = plan.outputs[at].buffer
@@ -212,7 +213,11 @@ class BoundProgram:
         if found is None:
             found = self._owned.get(at)
         if found is None:
-            found = self.native.read(at, self.memory)
+            found = self._scratch.get(at)
+        if found is None:
+            if self.native.plan.outputs[at].buffer.role != SCRATCH:
+                return self.native.read(at, self.memory)
+            found = self._scratch[at] = self.native.view(at, self.memory)
         return found
 
     def _commit(self, outputs: dict[int, np.ndarray[Any, Any]], leaves: Sequence[Any]) -> Any:

@@ -16,13 +16,14 @@ only functions of other files know). Give such values as tensors that the module
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from chainrule import tensors as ct
 from chainrule.compiler.compiled import Compiled, enabled
@@ -30,7 +31,7 @@ from chainrule.compiler.llvm.target import available
 from chainrule.core import trees
 from chainrule.core.errors import TracerError, explain, is_internal
 from chainrule.ir.state import no_grad
-from chainrule.train.pystate import Snapshot, changed_number
+from chainrule.train.pystate import OptimizerSnapshot, Snapshot, parameters_with_hooks
 
 #: fewer steps than this are not worth the time of compiling; ``compile=True`` compiles them all the same
 MIN_STEPS = 100
@@ -44,6 +45,7 @@ _CONSTANT = (
     "is_global_zero", "train_dataloader", "val_dataloaders", "test_dataloaders", "predict_dataloaders",
 )  # fmt: skip
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_ONLY_TENSORS = {ct.Tensor}
 _LEAVES = (ct.Tensor, *_PLAIN)
 
 
@@ -145,26 +147,46 @@ class _Printed(io.TextIOBase):
         self._stream.flush()
 
 
+def _definition(module: Any, step: str) -> str:
+    """Where the module defines a step."""
+    code = inspect.unwrap(getattr(module, step)).__code__
+    return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def _refuse_hooks(module: Any) -> None:
+    """Hooks are functions of users that look at values in the middle of a step; they would be called only once."""
+    names = [n or type(m).__name__ for n, m in module.named_modules() if m._forward_hooks or m._forward_pre_hooks]
+    names += parameters_with_hooks(module)
+    if names:
+        raise TracerError(f"there are hooks on {', '.join(names)}, which a compiled step would call only once")
+
+
 @contextlib.contextmanager
 def recording(trainer: Any, module: Any, step: str, optimizer: Any = None) -> Iterator[Recording]:
     """Captures a step: what is logged goes into the recording; refuses what would happen only once."""
     record = Recording(trainer, step)
+    _refuse_hooks(module)
     before = Snapshot(module)
-    numbers = Snapshot.numbers(optimizer)
+    options = None if optimizer is None else OptimizerSnapshot(optimizer)
     hooks = trainer._hooks
     outer, hooks.running = hooks.running, step.split()[0]
     trainer._recording = record
     try:
         with contextlib.redirect_stdout(_Printed(sys.stdout, step)):  # type: ignore[type-var]
             yield record
-        what = before.difference(Snapshot(module)) or changed_number(numbers, Snapshot.numbers(optimizer))
+        what = before.difference(Snapshot(module))
+        if what is None and options is not None:
+            what = options.difference(OptimizerSnapshot(optimizer))
         if what is not None:
             raise TracerError(
                 f"{step} changes {what}, which a compiled step would do only once\n"
+                f"  at:       {_definition(module, step)}\n"
                 "  fix:      keep it as a tensor (a buffer of the module, changed in place), or change it in a hook"
             )
     except BaseException:
         before.restore()
+        if options is not None:
+            options.restore()
         raise
     finally:
         trainer._recording = None
@@ -174,10 +196,11 @@ def recording(trainer: Any, module: Any, step: str, optimizer: Any = None) -> It
 def _in_words(error: Exception) -> str:
     """The message of an error with the user's line, if it does not name it itself."""
     text = str(error) or "no message"
-    if not isinstance(error, TracerError):
-        text = f"{type(error).__name__}: {text}"
-    lines = [f for f in traceback.extract_tb(error.__traceback__) if not is_internal(f.filename)]
-    place = next((f for f in reversed(lines) if f.filename != __file__), None)
+    if isinstance(error, TracerError):
+        return text
+    text = f"{type(error).__name__}: {text}"
+    places = [f for f in traceback.extract_tb(error.__traceback__) if not is_internal(f.filename)]
+    place = places[-1] if places else None
     if place is None or "\n  at: " in text:
         return text
     return f"{text}\n  at:       {place.filename}:{place.lineno}: {place.line}"
@@ -189,7 +212,7 @@ class CompiledStep:
     Args:
         trainer, module: whose step it is.
         name: what it is called in notes.
-        function: takes the batch (and plain values) and runs under :func:`recording`.
+        function: takes the kind of batch, plain values, and the tensors; runs under :func:`recording`.
         reason: why it is not to be compiled, if that is known.
         tell: whether to print the reason.
         watch_each: compare the module's Python state before each call, since user code runs between them.
@@ -211,7 +234,7 @@ class CompiledStep:
         self.trainer, self.module, self.name = trainer, module, name
         self.reason = reason
         self._function, self._each = function, watch_each
-        self._compiled: Compiled | None = None
+        self._functions: dict[Any, Compiled] = {}  # one for each kind of batch and other arguments
         self._captures = 0  # of functions that were given up since
         self._state: Snapshot | None = None
         self._changed: str | None = None  # what made the last new function
@@ -222,7 +245,7 @@ class CompiledStep:
     @property
     def captures(self) -> int:
         """How often the step was captured."""
-        return self._captures + (0 if self._compiled is None else self._compiled.captures)
+        return self._captures + sum([f.captures for f in self._functions.values()])
 
     def describe(self) -> str:
         """What the step is, in a few words."""
@@ -243,42 +266,45 @@ class CompiledStep:
     def give_up(self, reason: str) -> None:
         """Run eagerly from now on, and say why."""
         self.reason = reason
-        self._captures, self._compiled, self._state = self.captures, None, None
+        self._captures, self._state = self.captures, None
+        self._functions = {}
         self._note()
 
-    def __call__(self, batch: Any, *plain: Any) -> Any:
+    def __call__(self, batch: Any, plain: Any = ()) -> Any:
         """The result of the compiled step, or None if it has to run eagerly."""
         if self.reason is not None:
             return None
-        step = self._compiled
-        if (
-            step is None
-            or self._epoch != self.trainer.current_epoch
-            or (self._each and self._state is not None and not self._state.surely_unchanged())
+        if self._epoch != self.trainer.current_epoch or (
+            self._each and self._state is not None and not self._state.surely_unchanged()
         ):
-            step = self._refresh()
+            self._refresh()
+        kind: Any = type(batch)
+        tensors = batch if (kind is tuple or kind is list) and set(map(type, batch)) == _ONLY_TENSORS else (batch,)
+        kind = kind if tensors is batch else None
+        key = (kind, plain)
+        step = self._functions.get(key)
+        if step is None:
+            step = self._functions[key] = Compiled(partial(self._function, kind, plain))
         try:
-            result = step(batch, *plain)
+            result = step(*tensors)
         except Exception as error:  # noqa: BLE001 - the eager step that follows raises it again, or the note tells it
             self.give_up(_in_words(error))
             return None
-        if step.captures + self._captures > MAX_PROGRAMS:
+        if self.captures > MAX_PROGRAMS:
             last = step.reasons[-1] if step.reasons else f"{self._changed} changed" if self._changed else ""
             why = last and f"; the last time because {last}"
             self.give_up(f"it had to be compiled {self.captures} times{why}")
         return result
 
-    def _refresh(self) -> Compiled:
-        """The compiled function, a new one if the Python state that the module holds has changed."""
+    def _refresh(self) -> None:
+        """Forget the compiled functions if the Python state that the module holds has changed."""
         self._epoch = self.trainer.current_epoch
         now = Snapshot(self.module)
         what = None if self._state is None else self._state.difference(now)
-        if self._compiled is None or what is not None:
-            self._captures = self.captures
-            self._compiled = Compiled(self._function)
-            self._changed = what
+        if what is not None:
+            self._captures, self._changed = self.captures, what
+            self._functions = {}
         self._state = now
-        return self._compiled
 
 
 def eval_function(trainer: Any, module: Any, name: str, step: Callable[..., Any], extra: tuple[Any, ...]) -> Any:
@@ -295,11 +321,39 @@ class _Context:
         self.trainer, self.name = trainer, name
 
 
-def _evaluate(context: _Context, module: Any, step: Callable[..., Any], extra: tuple[Any, ...], batch: Any) -> Any:
+def _batch_of(kind: Any, tensors: tuple[Any, ...]) -> Any:
+    """The batch: a tuple or list of the tensors, or the only argument itself, where objects that hold tensors are
+    refused: they would be fixed in a program, and with them the tensors of this batch.
+    """
+    if kind is not None:
+        return kind(tensors)
+    for leaf in trees.flatten(tensors[0])[0]:
+        if not isinstance(leaf, _LEAVES):
+            raise TracerError(f"the batch holds an object of type {type(leaf).__name__}, not only tensors and numbers")
+    return tensors[0]
+
+
+def _evaluate(
+    context: _Context, module: Any, step: Callable[..., Any], extra: tuple[Any, ...], kind: Any, plain: Any, *args: Any
+) -> Any:
     with recording(context.trainer, module, context.name) as record:
-        _check_batch(batch)
-        output = step(batch, *[BatchIndex() if x is BatchIndex else x for x in extra])
+        output = step(_batch_of(kind, args), *[BatchIndex() if x is BatchIndex else x for x in extra])
     return detached(output, context.name), record.values, record.logged
+
+
+class How(NamedTuple):
+    """What a training step does besides the user's part.
+
+    ``clears``: gradients begin anew; ``steps``: the optimizer steps; ``parts``: batches per step; ``guarded``: a loss
+    that is not finite leaves parameters and optimizer state as they were.
+    """
+
+    clears: bool
+    steps: bool
+    parts: int
+    guarded: bool
+    clip_value: float | None
+    clip_kind: str | None
 
 
 def train_function(trainer: Any, module: Any, optimizer: Any, step: Callable[..., Any], index: bool) -> Any:
@@ -313,43 +367,28 @@ def _train(
     optimizer: Any,
     step: Callable[..., Any],
     index: bool,
-    batch: Any,
-    clears: bool,
-    steps: bool,
-    parts: int,
-    guarded: bool,
-    clip_value: float | None,
-    clip_kind: str | None,
+    kind: Any,
+    how: How,
+    *args: Any,
 ) -> Any:
-    """As ``Optimization.step`` does it eagerly. Returns the loss, what the step returned, and what it logged.
-
-    ``clears``: gradients begin anew; ``steps``: the optimizer steps; ``parts``: batches per step; ``guarded``: a loss
-    that is not finite leaves parameters and optimizer state as they were.
-    """
+    """As ``Optimization.step`` does it eagerly. Returns the loss, what the step returned, and what it logged."""
     with recording(context.trainer, module, context.name, optimizer) as record:
-        _check_batch(batch)
+        batch = _batch_of(kind, args)
         returned = step(batch, BatchIndex()) if index else step(batch)
         loss = returned.get("loss") if isinstance(returned, dict) else returned
         if not isinstance(loss, ct.Tensor) or loss.numel() != 1 or not loss.requires_grad:
             raise TracerError("training_step returned no loss to compute gradients of")
-        if clears:
+        if how.clears:
             optimizer.zero_grad()
-        (loss if parts == 1 else loss / parts).backward()
-        if steps:
-            if clip_value is not None:
-                module.clip_gradients(optimizer, clip_value, clip_kind)
-            if guarded:
+        (loss if how.parts == 1 else loss / how.parts).backward()
+        if how.steps:
+            if how.clip_value is not None:
+                module.clip_gradients(optimizer, how.clip_value, how.clip_kind)
+            if how.guarded:
                 _guarded_step(optimizer, loss.detach().reshape(()))
             else:
                 optimizer.step()
     return loss.detach().reshape(()), detached(returned, context.name), record.values, record.logged
-
-
-def _check_batch(batch: Any) -> None:
-    """Objects that hold tensors would be fixed in a program, and with them the tensors of this batch."""
-    for leaf in trees.flatten(batch)[0]:
-        if not isinstance(leaf, _LEAVES):
-            raise TracerError(f"the batch holds an object of type {type(leaf).__name__}, not only tensors and numbers")
 
 
 def _guarded_step(optimizer: Any, loss: Any) -> None:

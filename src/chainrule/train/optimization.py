@@ -13,7 +13,7 @@ from typing import Any
 from chainrule import optim
 from chainrule import tensors as ct
 from chainrule.core.errors import explain
-from chainrule.train.compiling import CompiledStep, reason_against, train_function
+from chainrule.train.compiling import CompiledStep, How, reason_against, train_function
 from chainrule.train.errors import MisconfigurationException, non_finite_loss
 from chainrule.train.module import LightningModule
 
@@ -137,7 +137,8 @@ class Optimization:
         self._check()
         step = getattr(self.optimizers[0].step, "__wrapped__", self.optimizers[0].step)
         closure = inspect.signature(step).parameters.get("closure")
-        needs_closure = closure is not None and closure.default is inspect.Parameter.empty  # such as LBFGS
+        needs_closure = closure is not None and closure.default is inspect.Parameter.empty
+        needs_closure = needs_closure or isinstance(self.optimizers[0], optim.LBFGS)
         self._through_closure = needs_closure or overrides(module, "optimizer_step")
         self._own_zero_grad = overrides(module, "optimizer_zero_grad")
         self._own_backward = overrides(module, "backward")
@@ -241,8 +242,7 @@ class Optimization:
     def _step_compiled(self, batch: Any, batch_idx: int, steps: bool) -> tuple[Any] | None:
         """:meth:`step` as native code: what ``training_step`` returned, or None where it has to run eagerly."""
         t = self.trainer
-        done = self._compiled(
-            batch,
+        how = How(
             not self._accumulating,
             steps,
             t.accumulate_grad_batches,
@@ -250,6 +250,7 @@ class Optimization:
             t.gradient_clip_val,
             t.gradient_clip_algorithm,
         )
+        done = self._compiled(batch, how)
         if done is None:
             return None
         loss, returned, values, logged = done

@@ -17,6 +17,7 @@ import numpy as np
 
 from chainrule import nn
 from chainrule import tensors as ct
+from chainrule.tape import hooks
 
 _DEEPEST = 4  # levels of containers and objects in each other
 _MOST = 1000  # entries of a container; a longer one is compared by identity and length
@@ -46,6 +47,13 @@ def _entries(container: Any) -> Any:
     return () if isinstance(container, random.Random | np.random.BitGenerator) else container
 
 
+def parameters_with_hooks(module: Any) -> list[str]:
+    """The names of the parameters on which functions are registered that see their gradients."""
+    if not hooks.registered():
+        return []
+    return [name for name, p in module.named_parameters() if p._node is not None and hooks.HOOKS.get(p._node)]
+
+
 class Snapshot:
     """The Python state of a module, of Python's and of NumPy's random generator."""
 
@@ -65,6 +73,7 @@ class Snapshot:
                 if inner is not None:
                     self._back.append((inner, dict(inner)))
                     self.found[f"the {k[1:]} of {name or 'the module'}"] = [(n, _Same(t)) for n, t in inner.items()]
+        self.found["the hooks of parameters"] = parameters_with_hooks(module)
         self.found["Python's random generator"] = random.getstate()
         self._numpy = np.random.get_state()  # noqa: NPY002 - it is what users' steps may draw from
         self.found["NumPy's random generator"] = pickle.dumps(self._numpy)
@@ -127,23 +136,39 @@ class Snapshot:
 
     def surely_unchanged(self) -> bool:
         """A quick look: every container holds the very objects it held. False means that nothing is known."""
-        return all([tuple(map(id, _entries(c))) == ids for (c, _), ids in zip(self._back, self._ids, strict=True)])
+        return [tuple(map(id, _entries(c))) for c, _ in self._back] == self._ids
 
-    @staticmethod
-    def numbers(optimizer: Any) -> dict[str, Any]:
-        """The Python numbers in the state of an optimizer, by name, and the attributes that are numbers."""
-        if optimizer is None:
-            return {}
-        found = {
+
+class OptimizerSnapshot:
+    """The Python side of an optimizer: numbers in its state, its options and its attributes."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self._state = optimizer.state
+        self._states = {key: dict(state) for key, state in optimizer.state.items()}
+        self._back = [(d, dict(d)) for d in (vars(optimizer), *optimizer.param_groups)]
+        self._numbers = {
             f"{k!r} in the optimizer's state of parameter {i}": v
             for i, state in enumerate(optimizer.state.values())
             for k, v in state.items()
             if isinstance(v, int | float | complex)
         }
-        found.update({f"the optimizer's {k}": v for k, v in vars(optimizer).items() if isinstance(v, int | float)})
-        return {k: v for k, v in found.items() if "_stepped" not in k}
+        for i, (d, _) in enumerate(self._back):
+            who = "the optimizer's" if i == 0 else f"the optimizer's option group {i - 1}:"
+            plain = {k: v for k, v in d.items() if isinstance(v, int | float | complex) and k != "_stepped"}
+            self._numbers.update({f"{who} {k}": v for k, v in plain.items()})
 
+    def difference(self, later: OptimizerSnapshot) -> str | None:
+        """The name of the first number that is new or another one, or None."""
+        return next((k for k, v in later._numbers.items() if self._numbers.get(k) != v), None)
 
-def changed_number(before: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """The name of the first number that is new or another one, or None."""
-    return next((k for k, v in now.items() if before.get(k) != v), None)
+    def restore(self) -> None:
+        """Put back what was there; state made since is forgotten."""
+        for d, content in self._back:
+            d.clear()
+            d.update(content)
+        for key in list(self._state):
+            if key not in self._states:
+                del self._state[key]
+            else:
+                self._state[key].clear()
+                self._state[key].update(self._states[key])
