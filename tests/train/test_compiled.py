@@ -591,3 +591,14 @@ def test_the_same_bits_in_every_process_and_for_every_number_of_threads(compile)
         lines.add(done.stdout.strip())
     assert len(lines) == 1, lines
     assert lines.pop().endswith("compiled" if compile else "eager")
+
+
+def test_wrong_machine_code_is_an_error_and_no_reason_to_run_eagerly(monkeypatch):
+    from chainrule.compiler.verify import VerificationError
+
+    def disagree(*args, **kwargs):
+        raise VerificationError.__new__(VerificationError)
+
+    monkeypatch.setattr("chainrule.compiler.runtime.verify_program", disagree)
+    with pytest.raises(VerificationError):
+        fit()

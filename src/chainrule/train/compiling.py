@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from chainrule import tensors as ct
 from chainrule.compiler.compiled import Compiled, enabled
 from chainrule.compiler.llvm.target import available
+from chainrule.compiler.verify import VerificationError
 from chainrule.core import trees
 from chainrule.core.errors import TracerError, explain, is_internal
 from chainrule.ir.state import no_grad
@@ -287,6 +288,8 @@ class CompiledStep:
             step = self._functions[key] = Compiled(partial(self._function, kind, plain))
         try:
             result = step(*tensors)
+        except VerificationError:  # wrong machine code is a defect to be told, not a reason to go on another way
+            raise
         except Exception as error:  # noqa: BLE001 - the eager step that follows raises it again, or the note tells it
             self.give_up(_in_words(error))
             return None
