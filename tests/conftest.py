@@ -31,8 +31,7 @@ def _fixed_seeds() -> None:
     """Each test starts from the same random state, whatever ran before it."""
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - for libraries that draw from NumPy's global generator; tests use default_rng
-    if hasattr(chainrule, "manual_seed"):
-        chainrule.manual_seed(0)
+    chainrule.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -109,11 +109,11 @@ class Compiled(Captured):
         if not kwargs and all(type(a) is Tensor for a in args):  # nothing to take apart
             for recent in self._recent:
                 if recent.flat and recent.fits(args, state.grad):
-                    return recent.bound.run(args)
+                    return recent.bound.run(args, True)
         leaves, structure = trees.flatten((args, kwargs))
         for recent in self._recent:
             if recent.structure == structure and recent.fits(leaves, state.grad):
-                return recent.bound.run(leaves)
+                return recent.bound.run(leaves, True)
         try:
             bound = self._prepare(args, kwargs, leaves, structure)
         except (TracerError, BackendUnavailableError) as error:

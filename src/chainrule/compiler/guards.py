@@ -56,6 +56,26 @@ class Same:
         return f"{type(self.it).__name__} object"
 
 
+class _Options:
+    """An option group: the same objects as before, or numbers that are as zero or nonzero as those before."""
+
+    __slots__ = ("group", "on", "values")
+
+    def __init__(self, group: dict[str, Any]) -> None:
+        self.group = group
+        self.values, self.on = list(group.values()), _options_on(group)
+
+    def unchanged(self) -> bool:
+        """Whether a program made for these options is still right."""
+        if len(self.group) == len(self.values) and all(map(is_, self.group.values(), self.values)):
+            return True
+        now = _options_on(self.group)
+        if len(now) != len(self.on) or not all(map(is_, now, self.on)):
+            return False
+        self.values = list(self.group.values())
+        return True
+
+
 class Watch:
     """A quick test that nothing which :func:`observe` looked at has been exchanged since.
 
@@ -64,10 +84,11 @@ class Watch:
     ones mean that :func:`observe` has to look again.
     """
 
-    __slots__ = ("_dicts", "_read", "_readers", "_size", "_values")
+    __slots__ = ("_dicts", "_groups", "_read", "_readers", "_size", "_values")
 
     def __init__(self) -> None:
         self._dicts: list[dict[Any, Any]] = []
+        self._groups: list[_Options] = []
         self._readers: list[Callable[[], Sequence[Any]]] = []
         self._values: list[Any] = []
         self._read: list[list[Any]] = []
@@ -76,6 +97,10 @@ class Watch:
     def mapping(self, d: dict[Any, Any]) -> None:
         """Watch all values of a dictionary."""
         self._dicts.append(d)
+
+    def options(self, group: dict[str, Any]) -> None:
+        """Watch an option group, of numbers only whether they are 0."""
+        self._groups.append(_Options(group))
 
     def reader(self, read: Callable[[], Sequence[Any]]) -> None:
         """Watch what a function returns, entry by entry."""
@@ -93,6 +118,8 @@ class Watch:
         if sum(map(len, self._dicts)) != self._size:
             return False
         if not all(map(is_, chain.from_iterable(map(dict.values, self._dicts)), self._values)):
+            return False
+        if not all(group.unchanged() for group in self._groups):
             return False
         for read, before in zip(self._readers, self._read, strict=True):
             now = read()
@@ -228,7 +255,7 @@ def _switches(name: str, v: Any, watch: Watch | None = None) -> dict[str, Any]:
     if isinstance(groups, list):
         for i, group in enumerate(groups):
             if watch is not None:
-                watch.reader(partial(_options_on, group))
+                watch.options(group)
                 watch.reader(partial(tuple, group.get("params", ())))
             on = tuple((k, x) for k, x in zip(group, _options_on(group), strict=True) if isinstance(x, _PLAIN))
             found[f"options of group {i} of {name}"] = (on, tuple(Same(p) for p in group.get("params", ())))

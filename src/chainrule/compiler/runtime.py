@@ -24,12 +24,17 @@ from chainrule.compiler.native import NativeProgram
 from chainrule.compiler.program import Argument, Fixed, Gradient, Output, Program, Same, Scalar, State
 from chainrule.compiler.verify import verify_program
 from chainrule.core import trees
+from chainrule.core.shapes import size_of
 from chainrule.ir.state import get_state
 from chainrule.tape.clock import Stamper
 from chainrule.tape.node import Leaf
 from chainrule.tensors.tensor import Tensor, wrap
 
 _payload, _node = attrgetter("_d"), attrgetter("_node")
+
+
+#: results of at most so many elements are computed in memory of the program's own and copied out, which is quicker
+SMALL = 64
 
 
 class _Gradient:
@@ -114,7 +119,7 @@ class BoundProgram:
                 continue
             if at in graded and at not in returned and isinstance(graded[at], State):
                 self._grads.append((_Gradient(graded[at].held._node, b.number, v.shape, v.dtype), at))  # type: ignore[union-attr]
-            elif at in returned:
+            elif at in returned and size_of(v.shape) > SMALL:
                 self._results[at] = (b.number, v.shape, v.dtype)
             else:
                 array = self._owned[at] = np.empty(v.shape, v.dtype)
@@ -161,10 +166,13 @@ class BoundProgram:
         )
 
     # ---- running
-    def run(self, leaves: Sequence[Any]) -> Any:
-        """The program's result for arguments that fit it; its writes are committed."""
+    def run(self, leaves: Sequence[Any], current: bool = False) -> Any:
+        """The program's result for arguments that fit it; its writes are committed.
+
+        ``current`` says that :meth:`current` was just asked, and true.
+        """
         interpreter, grad = get_state()
-        bound = self.current() or self.bind()
+        bound = current or self.current() or self.bind()
         history = grad and (self.program.history or any(leaves[i]._node is not None for i in self._without_grad))
         if interpreter is not None or self._general or history or not bound:
             return self.program.run(leaves)
@@ -240,7 +248,7 @@ class BoundProgram:
             else x.value
             for x in self.program.leaves
         ]
-        return trees.unflatten(self.program.result, result)
+        return result[0] if self.program.result.kind is None else trees.unflatten(self.program.result, result)
 
 
 __all__ = ["BoundProgram", "Fixed"]
