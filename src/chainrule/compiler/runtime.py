@@ -19,7 +19,7 @@ import numpy as np
 
 from chainrule.compiler.aliasing import in_place
 from chainrule.compiler.derivative import ProgramOp
-from chainrule.compiler.kernels import OUTPUT, SCRATCH
+from chainrule.compiler.kernels import INPUT, OUTPUT, SCRATCH
 from chainrule.compiler.native import NativeProgram
 from chainrule.compiler.program import Argument, Fixed, Gradient, Output, Program, Same, Scalar, State
 from chainrule.compiler.verify import verify_program
@@ -124,6 +124,8 @@ class BoundProgram:
             else:
                 array = self._owned[at] = np.empty(v.shape, v.dtype)
                 self.memory.table[b.number] = array.__array_interface__["data"][0]
+        #: outputs that are (views of) inputs: read before anything is written
+        self._borrowed = [at for at, layout in enumerate(plan.outputs) if layout.buffer.role == INPUT]
         self._settable = {at for _, at in self._grads}
         rest = [(s, at) for at, s in graded.items() if at not in self._settable]
         self._graded = [(s.held._node, at) for s, at in rest if isinstance(s, State)]
@@ -212,6 +214,8 @@ class BoundProgram:
                 table[g.number] = a.__array_interface__["data"][0]
                 self._addresses[at] = a
         self.native.execute(self.memory)
+        for at in self._borrowed:
+            outputs[at] = self.native.read(at, self.memory)
         del held
         return self._commit(outputs, leaves)
 
