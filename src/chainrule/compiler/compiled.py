@@ -7,11 +7,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from chainrule.compiler.function import Captured
 from chainrule.compiler.guards import Watch, observe
 from chainrule.compiler.llvm.target import BackendUnavailableError, available
 from chainrule.compiler.native import NativeProgram
 from chainrule.compiler.program import Program
+from chainrule.compiler.repeat import Results, entries
 from chainrule.compiler.runtime import BoundProgram
 from chainrule.core import trees
 from chainrule.core.errors import TracerError
@@ -78,7 +81,7 @@ class _Recent:
             self.grad is grad
             and len(leaves) == len(self.signatures)
             and all(map(_fits, leaves, self.signatures))
-            and self.bound.current()
+            and self.bound.fits(leaves)
             and self.watch.unchanged()
         )
 
@@ -127,6 +130,40 @@ class Compiled(Captured):
             observe(self.function, leaves, watch)
             self._recent = [_Recent(structure, leaves, watch.close(), bound), *self._recent[: _RECENT - 1]]
         return result
+
+    def map(self, *args: Any) -> Any:
+        """The results of calling the function with each entry of the arguments along their first dimension, stacked.
+
+        ``f.map(xs, ys)`` is ``[f(x, y) for x, y in zip(xs, ys)]`` with the tensors of the results stacked, effects
+        included: an epoch of training steps is one call, ``losses = step.map(order)`` for a step that gathers the rows
+        it is given. The first step is an ordinary call; the others run in machine code without Python in between, where
+        that is possible, so what :meth:`__call__` looks for in Python is looked for once.
+
+        Args:
+            args: trees of tensors of shapes ``(steps, ...)``.
+
+        Returns:
+            The function's result, its tensors with a first dimension of size ``steps``; what is no tensor as the first
+            step returned it.
+
+        Raises:
+            TypeError, ValueError: if the arguments are not tensors with equally many entries, at least one.
+            IndexError: as the step itself does; the steps before it are done.
+        """
+        leaves, structure = trees.flatten((args, {}))
+        count = entries(getattr(self.function, "__name__", "the function"), leaves)
+        results = Results(count)
+        for n in range(count):
+            entry = [t[n] for t in leaves]
+            state = get_state()
+            if n and enabled() and state.interpreter is None:
+                recent = next((r for r in self._recent if r.structure == structure and r.fits(entry, state.grad)), None)
+                if recent is not None and recent.bound.repeatable(entry, state.grad):
+                    results.rest(recent.bound, [np.ascontiguousarray(t._d) for t in leaves])
+                    break
+            arguments, keywords = trees.unflatten(structure, entry)
+            results.append(self(*arguments, **keywords))
+        return results.stacked()
 
     def _prepare(self, args: Any, kwargs: Any, leaves: list[Any], structure: trees.Structure) -> BoundProgram:
         with self._lock:

@@ -19,14 +19,26 @@ import numpy as np
 
 from chainrule.compiler.aliasing import in_place
 from chainrule.compiler.derivative import ProgramOp
-from chainrule.compiler.kernels import INPUT, OUTPUT, SCRATCH
+from chainrule.compiler.kernels import INPUT, OUTPUT, SCRATCH, Layout, dense
+from chainrule.compiler.llvm.repeat import moves
 from chainrule.compiler.native import NativeProgram
-from chainrule.compiler.program import Argument, Fixed, Gradient, Output, Program, Same, Scalar, State
+from chainrule.compiler.program import (
+    Argument,
+    Expected,
+    Fixed,
+    Gradient,
+    Output,
+    Program,
+    Same,
+    Scalar,
+    State,
+    overlapping,
+)
 from chainrule.compiler.verify import verify_program
 from chainrule.core import trees
 from chainrule.core.shapes import size_of
 from chainrule.ir.state import get_state
-from chainrule.tape.clock import Stamper
+from chainrule.tape.clock import Stamper, owner
 from chainrule.tape.node import Leaf
 from chainrule.tensors.tensor import Tensor, wrap
 
@@ -87,6 +99,8 @@ class BoundProgram:
             (s.index, self._numbers[n]) for n, s in enumerate(program.sources) if isinstance(s, Argument)
         ]
         self._gradients_read = [(s, self._numbers[n]) for n, s in enumerate(program.sources) if isinstance(s, Gradient)]
+        self._gradients_expected = [(s, e) for s, e in program.expected if isinstance(s, Gradient)]
+        self._owners: frozenset[int] = frozenset()  # of the memory that is written
         self._scalars: list[tuple[Any, np.ndarray[Any, Any]]] = []
         for n, s in enumerate(program.sources):
             if isinstance(s, Scalar):
@@ -156,6 +170,7 @@ class BoundProgram:
         self._arrays = [t._d for t in self._tensors]
         self._viewed = [t for t in self._written if t._view is not None]
         self._stamper = Stamper(*(t._d for t in self._written))
+        self._owners = frozenset(id(owner(t._d)) for t in self._written)
         self.bound = True
         return True
 
@@ -166,6 +181,23 @@ class BoundProgram:
         return all(map(is_, map(_payload, self._tensors), self._arrays)) and all(
             map(is_, map(_node, self._tensors), self._nodes)
         )
+
+    def fits(self, leaves: Sequence[Any]) -> bool:
+        """Whether state, gradients and memory are as the program needs them, for arguments of the right types.
+
+        True is reliable; False means that :meth:`Program.mismatch` has to look closer.
+        """
+        if not self.current():
+            return False
+        for source, expected in self._gradients_expected:
+            g = source.tensor(leaves)
+            if g is not expected and (g is None or expected is None or Expected.of(g) != expected):
+                return False
+        if not all(s.tensor(leaves) is same for s, same in self.program.identical):
+            return False
+        if self._general:
+            return overlapping(self.program.sources, self.program.writes, leaves) is None
+        return all(id(owner(leaves[i]._d)) not in self._owners for i, _ in self._arguments)
 
     # ---- running
     def run(self, leaves: Sequence[Any], current: bool = False) -> Any:
@@ -202,22 +234,95 @@ class BoundProgram:
             a = np.ascontiguousarray(source.tensor(leaves)._d)
             held.append(a)
             table[number] = a.__array_interface__["data"][0]
-        for read, cell in self._scalars:
-            cell[()] = read()
         outputs: dict[int, np.ndarray[Any, Any]] = {}
         for at, (number, shape, dtype) in self._results.items():
             a = outputs[at] = np.empty(shape, dtype)
             table[number] = a.__array_interface__["data"][0]
-        for g, at in self._grads:
-            a = outputs[at] = g.fresh()
-            if self._addresses.get(at) is not a:
-                table[g.number] = a.__array_interface__["data"][0]
-                self._addresses[at] = a
+        self._refresh(outputs)
         self.native.execute(self.memory)
         for at in self._borrowed:
             outputs[at] = self.native.read(at, self.memory)
         del held
         return self._commit(outputs, leaves)
+
+    def _refresh(self, outputs: dict[int, np.ndarray[Any, Any]]) -> None:
+        """Read Python numbers anew, and have arrays for the gradients."""
+        table = self.memory.table
+        for read, cell in self._scalars:
+            cell[()] = read()
+        for g, at in self._grads:
+            a = outputs[at] = g.fresh()
+            if self._addresses.get(at) is not a:
+                table[g.number] = a.__array_interface__["data"][0]
+                self._addresses[at] = a
+
+    # ---- many steps in one call
+    def repeatable(self, entry: Sequence[Any], grad: bool) -> bool:
+        """Whether steps like this one, which :meth:`run` has just done, can follow each other in machine code.
+
+        Not if something has to be looked at in between: gradients that are added to, results with history or that are
+        inputs, ops without machine code, verification of every call.
+        """
+        native, history = (
+            self.native,
+            self.program.history or any(entry[i]._node is not None for i in self._without_grad),
+        )
+        return (
+            native.repeats
+            and self._verify == "never"
+            and not (grad and history)
+            and not (self._general or self._gradients_read or self._borrowed)
+            and all(not isinstance(x, Same) for x in self.program.leaves)
+            and all(t._d.flags.c_contiguous for t in self._written)
+            and all(dense(o, v.shape) for o, v in zip(native.plan.outputs, native.graph.outputs, strict=True))
+            and self.current()
+        )
+
+    def repeat(
+        self, arrays: Sequence[np.ndarray[Any, Any]], start: int, stacks: dict[int, np.ndarray[Any, Any]]
+    ) -> None:
+        """Run the program on the entries of ``arrays`` from ``start`` on, one after another, in machine code.
+
+        Args:
+            arrays: for each argument its entries, dense, along the first dimension.
+            start: the first entry that is wanted.
+            stacks: for each output that is returned, by its number, where to put its values, entry by entry.
+        """
+        table, plan = self.memory.table, self.native.plan
+        with self._lock:
+            steps, copies = [], []
+            for index, number in self._arguments:
+                a = arrays[index]
+                table[number] = a.__array_interface__["data"][0] + start * a.strides[0]
+                steps.append((number, a.strides[0]))
+            outputs: dict[int, np.ndarray[Any, Any]] = {}
+            self._refresh(outputs)
+            kept = {at for _, at in (*self._copies, *self._graded)}
+            for at, stack in stacks.items():
+                layout, step = plan.outputs[at], stack.strides[0]
+                goal = stack.__array_interface__["data"][0] + start * step
+                if at in self._results or (at in self._owned and at not in kept):
+                    table[layout.buffer.number] = goal
+                    steps.append((layout.buffer.number, step))
+                else:
+                    copies.append((self._address(layout), goal, step, step))
+            for t, at in self._copies:
+                goal = t._d.__array_interface__["data"][0]
+                copies.append((self._address(plan.outputs[at]), goal, t._d.nbytes, 0))
+            status = 0
+            try:
+                status = self.native.repeat(self.memory, len(next(iter(arrays))) - start, moves(copies, steps))
+            finally:
+                for at in self._owned.keys() & stacks.keys():
+                    table[plan.outputs[at].buffer.number] = self._owned[at].__array_interface__["data"][0]
+                if not status:
+                    self._set_gradients(outputs)
+                self._written_now()
+            if status:
+                self.native.fail(status, self.memory)
+
+    def _address(self, layout: Layout) -> int:
+        return int(self.memory.table[layout.buffer.number]) + layout.offset * layout.buffer.dtype.itemsize
 
     def output(self, at: int, outputs: dict[int, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         """An output that may live anywhere, as an array of its own (or of this program's, for what is copied on)."""
@@ -235,15 +340,8 @@ class BoundProgram:
     def _commit(self, outputs: dict[int, np.ndarray[Any, Any]], leaves: Sequence[Any]) -> Any:
         for t, at in self._copies:
             np.copyto(t._d, self.output(at, outputs))
-        for g, _ in self._grads:
-            g.leaf.grad = g.tensor
-        for node, at in self._graded:
-            node.grad = wrap(np.array(self.output(at, outputs)))
-        for node in self._cleared:
-            node.grad = None
-        for t in self._viewed:
-            t._view.generation += 1
-        self._stamper.stamp()
+        self._set_gradients(outputs)
+        self._written_now()
         result = [
             wrap(outputs[x.index] if x.index in outputs else np.array(self.output(x.index, outputs)))
             if isinstance(x, Output)
@@ -253,6 +351,20 @@ class BoundProgram:
             for x in self.program.leaves
         ]
         return result[0] if self.program.result.kind is None else trees.unflatten(self.program.result, result)
+
+    def _set_gradients(self, outputs: dict[int, np.ndarray[Any, Any]]) -> None:
+        for g, _ in self._grads:
+            g.leaf.grad = g.tensor
+        for node, at in self._graded:
+            node.grad = wrap(np.array(self.output(at, outputs)))
+        for node in self._cleared:
+            node.grad = None
+
+    def _written_now(self) -> None:
+        """Tell views and the mutation clock that the state was written."""
+        for t in self._viewed:
+            t._view.generation += 1
+        self._stamper.stamp()
 
 
 __all__ = ["BoundProgram", "Fixed"]
