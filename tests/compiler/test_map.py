@@ -28,9 +28,9 @@ def native(monkeypatch):
     taken = []
     repeat = BoundProgram.repeat
 
-    def counting(self, arrays, start, stacks):
+    def counting(self, arrays, start, stacks, watched=None):
         taken.append(len(arrays[0]) - start)
-        return repeat(self, arrays, start, stacks)
+        return repeat(self, arrays, start, stacks, watched)
 
     monkeypatch.setattr(BoundProgram, "repeat", counting)
     return taken
@@ -139,6 +139,28 @@ def test_an_index_out_of_range_leaves_the_steps_before_it_done(wide, threads):
     for a, b in zip(model.parameters(), single.parameters(), strict=True):
         np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy())
     assert cr.compile(step).map(order[:6]).shape == (6,)  # the memory of both is in order
+
+
+@pytest.mark.parametrize("dtype", [cr.float32, cr.float64])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), None])
+@pytest.mark.parametrize("at", [0, 1, 5])
+def test_steps_end_where_a_watched_number_is_lost(dtype, bad, at, native):
+    total = cr.zeros((), dtype=dtype)
+
+    def step(x):
+        total.add_(1)
+        return x.sum(), x * 2
+
+    xs = cr.arange(24.0, dtype=dtype).reshape(8, 3)
+    if bad is not None:
+        xs[at, 1] = bad
+    results = cr.compile(step).repeat((xs,), watched=True)
+    done = 8 if bad is None else at + 1
+    assert results.done == total.item() == done
+    sums, twice = results.stacked()
+    np.testing.assert_array_equal(sums.numpy(), xs.numpy()[:done].sum(1))
+    np.testing.assert_array_equal(twice.numpy(), 2 * xs.numpy()[:done])
+    assert bool(native) == (done > 1)
 
 
 def running_sum(x):

@@ -150,20 +150,24 @@ class Compiled(Captured):
             TypeError, ValueError: if the arguments are not tensors with equally many entries, at least one.
             IndexError: as the step itself does; the steps before it are done.
         """
+        return self.repeat(args).stacked()
+
+    def repeat(self, args: tuple[Any, ...], watched: bool = False) -> Results:
+        """As :meth:`map`, with what is needed to go on after fewer steps; ``watched`` as :class:`Results` has it."""
         leaves, structure = trees.flatten((args, {}))
         count = entries(getattr(self.function, "__name__", "the function"), leaves)
-        results = Results(count)
-        for n in range(count):
-            entry = [t[n] for t in leaves]
+        results = Results(count, watched)
+        while not results.done or not results.ended:
+            entry = [t[results.done] for t in leaves]
             state = get_state()
-            if n and enabled() and state.interpreter is None:
+            if results.done and enabled() and state.interpreter is None:
                 recent = next((r for r in self._recent if r.structure == structure and r.fits(entry, state.grad)), None)
                 if recent is not None and recent.bound.repeatable(entry, state.grad):
                     results.rest(recent.bound, [np.ascontiguousarray(t._d) for t in leaves])
                     break
             arguments, keywords = trees.unflatten(structure, entry)
             results.append(self(*arguments, **keywords))
-        return results.stacked()
+        return results
 
     def _prepare(self, args: Any, kwargs: Any, leaves: list[Any], structure: trees.Structure) -> BoundProgram:
         with self._lock:

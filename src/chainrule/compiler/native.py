@@ -34,7 +34,7 @@ from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.gemm import ProductSpec, emit_product
 from chainrule.compiler.llvm.loops import LOWERED, emit_check, emit_loop, work
 from chainrule.compiler.llvm.parallel import START, STATUS, emit_barrier
-from chainrule.compiler.llvm.repeat import COUNT, MOVES, WORDS, emit_repeated, emit_repeated_together
+from chainrule.compiler.llvm.repeat import COUNT, DONE, MOVES, WORDS, Moves, emit_repeated, emit_repeated_together
 from chainrule.compiler.llvm.routines import ROUTINES, emit_routine
 from chainrule.compiler.llvm.target import Target, host
 from chainrule.compiler.llvm.values import kind_of
@@ -387,33 +387,33 @@ class NativeProgram:
         finally:
             workers.lock.release()
 
-    def repeat(self, memory: _Memory, count: int, after: Sequence[int]) -> int:
-        """Run the program ``count`` times, with what happens after each step (``llvm.repeat.moves``).
+    def repeat(self, memory: _Memory, count: int, moves: Moves) -> tuple[int, int]:
+        """Run the program ``count`` times, with ``moves`` after each step: steps done, and the status of the last.
 
-        Returns the status: 0, or that of the step at which the rest was given up. Between slices of ``SLICE`` seconds
-        Python gets a chance to act on signals.
+        The status is 0, ``LOST``, or that of a check, at which the rest was given up. Between slices of ``SLICE``
+        seconds Python gets a chance to act on signals.
         """
-        words, base = np.array(after, np.int64), len(self.plan.buffers)
+        words, base = moves.words(), len(self.plan.buffers)
         memory.table[base + MOVES] = words.__array_interface__["data"][0]
         threads = min(get_num_threads(), available_cores()) if self.parallel else 1
         done, each = 0, SLICE
         while done < count:
-            together, timed = self._choice.next() if threads > 1 else (False, True)
-            steps = min(count - done, max(1, int((TRIAL if timed and threads > 1 else SLICE) / each)))
-            memory.table[base + COUNT] = steps
+            together, timed = self._choice.next() if threads > 1 else (False, False)
+            steps = min(count - done, max(1, int((TRIAL if timed else SLICE) / each)))
+            memory.table[base + COUNT], memory.table[base + DONE] = steps, 0
             start = time.perf_counter()
             status = self._together(memory, threads, self._repeated_together) if together else None
             if status is None:
                 status = self._repeated(memory.address)  # type: ignore[misc]
             each = max(1e-7, (time.perf_counter() - start) / steps)
-            if timed and threads > 1:
-                self._choice.took(together, each)
+            done += int(memory.table[base + DONE])
             if status:
-                return int(status)
-            if not timed:
+                return done, int(status)
+            if timed:
+                self._choice.took(together, each)
+            else:
                 self._choice.went_on(steps - 1)
-            done += steps
-        return 0
+        return done, 0
 
     def fail(self, status: int, memory: _Memory) -> None:
         """Raise the error that eager mode raises for the kernel that a status names."""

@@ -43,10 +43,19 @@ def entries(name: str, leaves: Sequence[Any]) -> int:
 
 
 class Results:
-    """What the steps return, stacked: tensors by entries, everything else as the first step returned it."""
+    """What the steps return, stacked: tensors by entries, everything else as the first step returned it.
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    Args:
+        count: of entries.
+        watched: end with the step at which the first tensor of the result, one float, is not finite.
+
+    Attributes:
+        done: how many steps were done.
+    """
+
+    def __init__(self, count: int, watched: bool = False) -> None:
+        self._count, self._watched = count, watched
+        self.done = 0
         self._rows: list[list[Any]] = []
         self._structure: Any = None
         self._arrays: list[np.ndarray[Any, Any] | None] | None = None
@@ -55,10 +64,19 @@ class Results:
         """The result of a step."""
         leaves, self._structure = trees.flatten(result)
         self._rows.append(leaves)
+        self.done += 1
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last step was the last one."""
+        return self.done == self._count or (self._watched and not np.isfinite(self._first(self._rows[-1])._d))
+
+    @staticmethod
+    def _first(leaves: Sequence[Any]) -> Any:
+        return next(x for x in leaves if isinstance(x, Tensor | Output))
 
     def rest(self, bound: BoundProgram, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
         """All steps that are left, in machine code."""
-        done = len(self._rows)
         self._arrays = [
             np.empty((self._count, *leaf.shape), leaf._d.dtype) if isinstance(leaf, Tensor) else None
             for leaf in self._rows[0]
@@ -72,14 +90,17 @@ class Results:
                 a[n] = row[place]._d
             if stacks.setdefault(leaf.index, a) is not a:
                 twins.append((a, stacks[leaf.index]))
-        bound.repeat(arrays, done, stacks)
+        watched = self._first(bound.program.leaves).index if self._watched else None
+        self.done += bound.repeat(arrays, self.done, stacks, watched)
         for a, twin in twins:
             a[...] = twin
 
     def stacked(self) -> Any:
         """Everything that was returned."""
         if self._arrays is not None:
-            leaves = [x if a is None else wrap(a) for a, x in zip(self._arrays, self._rows[0], strict=True)]
+            leaves = [
+                x if a is None else wrap(a[: self.done]) for a, x in zip(self._arrays, self._rows[0], strict=True)
+            ]
         else:
             columns = list(zip(*self._rows, strict=True))
             leaves = [stack(list(c)) if isinstance(c[0], Tensor) else c[0] for c in columns]

@@ -20,7 +20,7 @@ import numpy as np
 from chainrule.compiler.aliasing import in_place
 from chainrule.compiler.derivative import ProgramOp
 from chainrule.compiler.kernels import INPUT, OUTPUT, SCRATCH, Layout, dense
-from chainrule.compiler.llvm.repeat import moves
+from chainrule.compiler.llvm.repeat import LOST, Moves
 from chainrule.compiler.native import NativeProgram
 from chainrule.compiler.program import (
     Argument,
@@ -279,22 +279,29 @@ class BoundProgram:
         )
 
     def repeat(
-        self, arrays: Sequence[np.ndarray[Any, Any]], start: int, stacks: dict[int, np.ndarray[Any, Any]]
-    ) -> None:
+        self,
+        arrays: Sequence[np.ndarray[Any, Any]],
+        start: int,
+        stacks: dict[int, np.ndarray[Any, Any]],
+        watched: int | None = None,
+    ) -> int:
         """Run the program on the entries of ``arrays`` from ``start`` on, one after another, in machine code.
 
         Args:
             arrays: for each argument its entries, dense, along the first dimension.
             start: the first entry that is wanted.
             stacks: for each output that is returned, by its number, where to put its values, entry by entry.
+            watched: the number of an output of one float; a step where it is not finite is the last one.
+
+        Returns:
+            How many steps were done.
         """
-        table, plan = self.memory.table, self.native.plan
+        table, plan, moves = self.memory.table, self.native.plan, Moves()
         with self._lock:
-            steps, copies = [], []
             for index, number in self._arguments:
                 a = arrays[index]
                 table[number] = a.__array_interface__["data"][0] + start * a.strides[0]
-                steps.append((number, a.strides[0]))
+                moves.steps.append((number, a.strides[0]))
             outputs: dict[int, np.ndarray[Any, Any]] = {}
             self._refresh(outputs)
             kept = {at for _, at in (*self._copies, *self._graded)}
@@ -303,23 +310,27 @@ class BoundProgram:
                 goal = stack.__array_interface__["data"][0] + start * step
                 if at in self._results or (at in self._owned and at not in kept):
                     table[layout.buffer.number] = goal
-                    steps.append((layout.buffer.number, step))
+                    moves.steps.append((layout.buffer.number, step))
                 else:
-                    copies.append((self._address(layout), goal, step, step))
+                    moves.copies.append((self._address(layout), goal, step, step))
             for t, at in self._copies:
                 goal = t._d.__array_interface__["data"][0]
-                copies.append((self._address(plan.outputs[at]), goal, t._d.nbytes, 0))
+                moves.copies.append((self._address(plan.outputs[at]), goal, t._d.nbytes, 0))
+            if watched is not None:
+                layout, size = plan.outputs[watched], plan.outputs[watched].buffer.dtype.itemsize
+                moves.watched = size, layout.buffer.number, layout.offset * size
             status = 0
             try:
-                status = self.native.repeat(self.memory, len(next(iter(arrays))) - start, moves(copies, steps))
+                done, status = self.native.repeat(self.memory, len(arrays[0]) - start, moves)
             finally:
                 for at in self._owned.keys() & stacks.keys():
                     table[plan.outputs[at].buffer.number] = self._owned[at].__array_interface__["data"][0]
-                if not status:
+                if status in (0, LOST):
                     self._set_gradients(outputs)
                 self._written_now()
-            if status:
+            if status not in (0, LOST):
                 self.native.fail(status, self.memory)
+            return done
 
     def _address(self, layout: Layout) -> int:
         return int(self.memory.table[layout.buffer.number]) + layout.offset * layout.buffer.dtype.itemsize
