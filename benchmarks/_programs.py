@@ -128,8 +128,8 @@ def _modules(lib: Any, work: Work, **kwargs: Any) -> tuple[Any, Any, Any, Any, A
 
 
 def ours(threads: int, work: Work, how: str) -> Task:
-    """chainrule: "eager", "step" (compiled, called with gathered batches), "gather" (compiled, gathers by itself), "map"
-    (the same, a whole pass a call).
+    """chainrule: "eager"; compiled "step" (called with gathered batches), "gather" (gathers by itself), "map" (the
+    same, a whole pass a call).
     """
     chainrule = _peers.load_ours(threads)
     model, loss_fn, optimizer, x, y = _modules(chainrule, work)

@@ -1,8 +1,9 @@
 """Epochs of training small networks: eager, and with the whole step compiled. Data as it is, batches shuffled.
 
 chainrule is shown eager and compiled; compiled with the whole epoch as one call (``step.map``), and with a call a step,
-both with the rows gathered inside the program and with batches gathered in Python. PyTorch is shown as it comes, tuned (fused optimizer, denormals flushed), and tuned with ``torch.compile``
-over model and loss. JAX is shown with one compiled step a call, and with the whole epoch as one call (``lax.scan``).
+both with the rows gathered inside the program and with batches gathered in Python. PyTorch is shown as it comes, tuned
+(fused optimizer, denormals flushed), and tuned with ``torch.compile`` over model and loss. JAX is shown with one
+compiled step a call, and with the whole epoch as one call (``lax.scan``).
 """
 
 from __future__ import annotations

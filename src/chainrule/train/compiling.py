@@ -9,10 +9,10 @@ says why, once in a run. The same is done with a step that cannot be captured or
 holds is compared again at the start of each epoch, and after every step if there are hooks of users between steps;
 changes make new programs.
 
-Where the loader's batches are rows of tensors in memory and nobody looks in between (no hooks of users around a step, no
-scheduler that goes by steps), steps gather their rows by themselves and follow each other in one call of machine code,
-for a twentieth of a second at a time. What was logged is then handed on step by step; a loss that is not finite ends the
-call at its step.
+Where the loader's batches are rows of tensors in memory and nobody looks in between (no hooks of users around a step,
+no scheduler that goes by steps), steps gather their rows by themselves and follow each other in one call of machine
+code, for a twentieth of a second at a time. What was logged is then handed on step by step; a loss that is not finite
+ends the call at its step.
 
 Not seen: changes of state that neither the module nor the optimizer holds (files, clocks, attributes of objects that
 only functions of other files know). Give such values as tensors that the module holds, or use ``compile=False``.
