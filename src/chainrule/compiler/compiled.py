@@ -24,6 +24,7 @@ from chainrule.tensors.tensor import Tensor
 _SWITCH = "CHAINRULE_COMPILE"
 _VERIFY = ("first", "always", "never")
 _RECENT = 4  # programs that are found without looking closer
+_TENSORS = {Tensor}
 _told: set[str] = set()
 #: the environment's own dictionary: asked at every call, which `os.environ.get` is too slow for
 _data: dict[Any, Any] = getattr(os.environ, "_data", os.environ)  # type: ignore[assignment]
@@ -66,12 +67,13 @@ def _fits(v: Any, signature: Any) -> bool:
 class _Recent:
     """The last call's program with all that has to be unchanged for the next call to use it at once."""
 
-    __slots__ = ("bound", "flat", "grad", "signatures", "structure", "watch")
+    __slots__ = ("bound", "flat", "grad", "run", "signatures", "structure", "watch")
 
     def __init__(self, structure: trees.Structure, leaves: list[Any], watch: Watch, bound: BoundProgram) -> None:
         self.structure, self.bound, self.watch = structure, bound, watch
         self.signatures = [_signature(v) for v in leaves]
         self.grad = get_state().grad
+        self.run = bound.run_directly if bound.direct(leaves, self.grad) else bound.program.run
         arguments, keywords = structure.children
         self.flat = not keywords.children and all(c.kind is None for c in arguments.children)
 
@@ -109,14 +111,14 @@ class Compiled(Captured):
         state = get_state()
         if state.interpreter is not None or not enabled():
             return self.function(*args, **kwargs)
-        if not kwargs and all(type(a) is Tensor for a in args):  # nothing to take apart
+        if not kwargs and set(map(type, args)) == _TENSORS:  # nothing to take apart
             for recent in self._recent:
                 if recent.flat and recent.fits(args, state.grad):
-                    return recent.bound.run(args, True)
+                    return recent.run(args)
         leaves, structure = trees.flatten((args, kwargs))
         for recent in self._recent:
             if recent.structure == structure and recent.fits(leaves, state.grad):
-                return recent.bound.run(leaves, True)
+                return recent.run(leaves)
         try:
             bound = self._prepare(args, kwargs, leaves, structure)
         except (TracerError, BackendUnavailableError) as error:
@@ -128,7 +130,9 @@ class Compiled(Captured):
         if any(p is bound.program for p in self.programs):
             watch = Watch()
             observe(self.function, leaves, watch)
-            self._recent = [_Recent(structure, leaves, watch.close(), bound), *self._recent[: _RECENT - 1]]
+            bound.numbers_watched = watch.numbers_of(bound.readers)
+            others = [r for r in self._recent if r.bound is not bound]
+            self._recent = [_Recent(structure, leaves, watch.close(bound.renew), bound), *others[: _RECENT - 1]]
         return result
 
     def map(self, *args: Any) -> Any:

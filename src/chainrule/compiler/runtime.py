@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Sequence
-from operator import attrgetter, is_
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,15 +34,13 @@ from chainrule.compiler.program import (
     overlapping,
 )
 from chainrule.compiler.verify import verify_program
+from chainrule.compiler.watch import Identities
 from chainrule.core import trees
 from chainrule.core.shapes import size_of
 from chainrule.ir.state import get_state
 from chainrule.tape.clock import Stamper, owner
 from chainrule.tape.node import Leaf
 from chainrule.tensors.tensor import Tensor, wrap
-
-_payload, _node = attrgetter("_d"), attrgetter("_node")
-
 
 #: results of at most so many elements are computed in memory of the program's own and copied out, which is quicker
 SMALL = 64
@@ -125,7 +122,6 @@ class BoundProgram:
         self._grads: list[tuple[_Gradient, int]] = []
         returned = {x.index for x in program.leaves if isinstance(x, Output)}
         self._results: dict[int, tuple[int, tuple[int, ...], np.dtype[Any]]] = {}
-        self._shadow: list[np.ndarray[Any, Any]] = []
         self._general = not all(isinstance(s, State) for s, _ in (*program.writes, *program.grads))
         for at, (v, layout) in enumerate(zip(native.graph.outputs, plan.outputs, strict=True)):
             b = layout.buffer
@@ -143,9 +139,9 @@ class BoundProgram:
         self._settable = {at for _, at in self._grads}
         rest = [(s, at) for at, s in graded.items() if at not in self._settable]
         self._graded = [(s.held._node, at) for s, at in rest if isinstance(s, State)]
-        self._tensors: list[Tensor] = []
-        self._arrays: list[Any] = []
-        self._nodes: list[Any] = []
+        self._same_state: Callable[[], bool] = bool
+        #: whether the cells hold the Python numbers as they are; who knows of changes calls :meth:`renew`
+        self._numbers_known = self.numbers_watched = False
         self._viewed: list[Tensor] = []
         self._addresses: dict[int, np.ndarray[Any, Any]] = {}
         self._stamper = Stamper()
@@ -155,8 +151,6 @@ class BoundProgram:
     def bind(self) -> bool:
         """Take the addresses of all state; False if some of it is not plain dense memory."""
         self.bound = False
-        self._tensors = [t for t, _ in self._state]
-        self._nodes = [t._node for t in self._tensors]
         for t, number in self._state:
             d = t.numpy_payload()
             if not (d.flags.c_contiguous and d.flags.aligned) or (t._view is not None and t._view.stale):
@@ -167,7 +161,11 @@ class BoundProgram:
                 return False
         for number, old in self._aliased:
             self.memory.table[number] = self.memory.table[old]
-        self._arrays = [t._d for t in self._tensors]
+        state = Identities()
+        for t, _ in self._state:
+            state.is_(f"{state.name(t)}._d", t._d)
+            state.is_(f"{state.name(t)}._node", t._node)
+        self._same_state = state.function()
         self._viewed = [t for t in self._written if t._view is not None]
         self._stamper = Stamper(*(t._d for t in self._written))
         self._owners = frozenset(id(owner(t._d)) for t in self._written)
@@ -176,40 +174,57 @@ class BoundProgram:
 
     def current(self) -> bool:
         """Whether every tensor of the state still holds the array, and is the leaf, that the table knows."""
-        if not self.bound:
-            return False
-        return all(map(is_, map(_payload, self._tensors), self._arrays)) and all(
-            map(is_, map(_node, self._tensors), self._nodes)
-        )
+        return self.bound and self._same_state()
 
     def fits(self, leaves: Sequence[Any]) -> bool:
         """Whether state, gradients and memory are as the program needs them, for arguments of the right types.
 
         True is reliable; False means that :meth:`Program.mismatch` has to look closer.
         """
-        if not self.current():
+        if not (self.bound and self._same_state()):
             return False
         for source, expected in self._gradients_expected:
             g = source.tensor(leaves)
             if g is not expected and (g is None or expected is None or Expected.of(g) != expected):
                 return False
-        if not all(s.tensor(leaves) is same for s, same in self.program.identical):
-            return False
+        for source, same in self.program.identical:
+            if source.tensor(leaves) is not same:
+                return False
         if self._general:
             return overlapping(self.program.sources, self.program.writes, leaves) is None
-        return all(id(owner(leaves[i]._d)) not in self._owners for i, _ in self._arguments)
+        for i, _ in self._arguments:
+            d = leaves[i]._d
+            if id(d if d.base is None else owner(d)) in self._owners:
+                return False
+        return True
+
+    def renew(self) -> None:
+        """Python numbers may have changed."""
+        self._numbers_known = False
+
+    @property
+    def readers(self) -> list[Callable[[], Any]]:
+        """What reads the Python numbers."""
+        return [read for read, _ in self._scalars]
 
     # ---- running
-    def run(self, leaves: Sequence[Any], current: bool = False) -> Any:
-        """The program's result for arguments that fit it; its writes are committed.
-
-        ``current`` says that :meth:`current` was just asked, and true.
-        """
+    def run(self, leaves: Sequence[Any]) -> Any:
+        """The program's result for arguments that fit it; its writes are committed."""
+        self.renew()
+        self.numbers_watched = False  # until the caller says who does
         interpreter, grad = get_state()
-        bound = current or self.current() or self.bind()
-        history = grad and (self.program.history or any(leaves[i]._node is not None for i in self._without_grad))
-        if interpreter is not None or self._general or history or not bound:
+        bound = self.current() or self.bind()
+        if interpreter is not None or not bound or not self.direct(leaves, grad):
             return self.program.run(leaves)
+        return self.run_directly(leaves)
+
+    def direct(self, leaves: Sequence[Any], grad: bool) -> bool:
+        """Whether machine code is all it takes: no argument is written, and no result needs a history."""
+        history = self.program.history or any(leaves[i]._node is not None for i in self._without_grad)
+        return not (self._general or (grad and history))
+
+    def run_directly(self, leaves: Sequence[Any]) -> Any:
+        """As :meth:`run`, for a caller that has just been told that it :meth:`fits` and goes :meth:`direct`."""
         with self._lock:
             if self._verify != "never":
                 self._check(leaves)
@@ -248,8 +263,10 @@ class BoundProgram:
     def _refresh(self, outputs: dict[int, np.ndarray[Any, Any]]) -> None:
         """Read Python numbers anew, and have arrays for the gradients."""
         table = self.memory.table
-        for read, cell in self._scalars:
-            cell[()] = read()
+        if not self._numbers_known:
+            for read, cell in self._scalars:
+                cell[()] = read()
+            self._numbers_known = self.numbers_watched
         for g, at in self._grads:
             a = outputs[at] = g.fresh()
             if self._addresses.get(at) is not a:
@@ -263,15 +280,12 @@ class BoundProgram:
         Not if something has to be looked at in between: gradients that are added to, results with history or that are
         inputs, ops without machine code, verification of every call.
         """
-        native, history = (
-            self.native,
-            self.program.history or any(entry[i]._node is not None for i in self._without_grad),
-        )
+        native = self.native
         return (
             native.repeats
             and self._verify == "never"
-            and not (grad and history)
-            and not (self._general or self._gradients_read or self._borrowed)
+            and self.direct(entry, grad)
+            and not (self._gradients_read or self._borrowed)
             and all(not isinstance(x, Same) for x in self.program.leaves)
             and all(t._d.flags.c_contiguous for t in self._written)
             and all(dense(o, v.shape) for o, v in zip(native.plan.outputs, native.graph.outputs, strict=True))
