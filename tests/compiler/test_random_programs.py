@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import chainrule as cr
 from chainrule.compiler import capture
 from chainrule.compiler.llvm.target import available
-from random_programs import SHAPES, STEP, WRITE, apply_step, make, program_of
+from random_programs import SHAPES, STEP, WRITE, apply_step, make, program_of, steps_of
 
 
 def bits(tensors):
@@ -73,7 +73,7 @@ EXACT = (
 
 @pytest.mark.skipif(not available(), reason="llvmlite is not installed")
 @settings(max_examples=60, deadline=None)
-@given(st.lists(STEP.filter(lambda s: s[0] in EXACT), min_size=1, max_size=12), st.integers(0, 3), st.booleans())
+@given(st.lists(steps_of(EXACT), min_size=1, max_size=12), st.integers(0, 3), st.booleans())
 def test_machine_code_returns_and_leaves_behind_what_eager_mode_does(steps, seed, owns):
     """Three steps, call by call and in one call; ``owns``: the argument is a copy, so that only state is written."""
     sides = []
