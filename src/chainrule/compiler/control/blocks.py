@@ -22,6 +22,7 @@ from chainrule.ir.op import Aval
 from chainrule.ir.state import get_state
 from chainrule.tape.node import Leaf, Node
 from chainrule.tensors.tensor import Tensor, wrap
+from chainrule.tensors.views import root_of
 
 
 def watched() -> bool:
@@ -47,9 +48,10 @@ def mapped() -> bool:
 class BlockCapture(Capture):
     """The level that writes a block down (see NOTE [blocks])."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, changing: Sequence[Tensor] = ()) -> None:
         super().__init__()
         self.construct = what
+        self._changing = {id(t) for t in changing}
         self.parameters: list[Value] = []
         self._leaves: set[Leaf] = set()
 
@@ -62,6 +64,21 @@ class BlockCapture(Capture):
             shell._node = Leaf(self)
             self._leaves.add(shell._node)
         return shell
+
+    def value(self, tensor: Tensor) -> Any:
+        """As a capture sees it, but a view from outside is an input of its own, which keeps its history.
+
+        Unless its root is written inside: then it is read through the root, whose value the loop carries.
+        """
+        base = root_of(tensor)
+        if base is tensor or self.owns(tensor._d) or not self._outside(base):
+            return super().value(tensor)
+        if id(base) in self._changing or self._hold(base).written:
+            return super().value(tensor)
+        held = self._hold(tensor)
+        if held.current is None:
+            held.current = self._input(held.source, tensor)
+        return held.current
 
     def scalar(self, read: Callable[[], Any]) -> Any:
         """A number read anew at every call is an input of the capture outside."""
@@ -124,7 +141,21 @@ def trace(
     Raises:
         TracerError: for what NOTE [blocks] refuses, or a number that is needed to go on.
     """
-    level = BlockCapture(what)
+    written: list[Tensor] = []
+    while True:
+        found = _attempt(BlockCapture(what, written), what, function, avals, tracked)
+        new = [w.tensor for w in found.writes]
+        views = [t for t in found.outside if root_of(t) is not t and any(root_of(t) is w for w in new)]
+        if not views:
+            return found
+        if any(t._node is not None for t in views):
+            raise _write_refused(what)
+        written = new
+
+
+def _attempt(
+    level: BlockCapture, what: str, function: Callable[..., Sequence[Tensor]], avals: Sequence[Aval], tracked: Any
+) -> Traced:
     with level:
         shells = [level.parameter(a, t) for a, t in zip(avals, tracked, strict=True)]
         first = [s._d for s in shells]
@@ -167,13 +198,17 @@ def written_argument(what: str) -> TracerError:
 def _written(what: str, source: Any) -> Tensor:
     tensor: Tensor = source.held
     if tensor._node is not None:
-        raise TracerError(
-            explain(
-                f"inside {what} a tensor from outside that requires a gradient was written in place",
-                fix="carry its value through the loop or return it from the branch, and write it afterwards",
-            )
-        )
+        raise _write_refused(what)
     return tensor
+
+
+def _write_refused(what: str) -> TracerError:
+    return TracerError(
+        explain(
+            f"inside {what} a tensor from outside that requires a gradient was written in place",
+            fix="carry its value through the loop or return it from the branch, and write it afterwards",
+        )
+    )
 
 
 def draws(graph: Graph) -> bool:
