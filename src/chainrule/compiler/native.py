@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from chainrule.compiler.arena import ALIGN
+from chainrule.compiler.control.machine import Machine, emit_control, prepare
 from chainrule.compiler.kernels import (
     OUTPUT,
     SCRATCH,
@@ -40,7 +41,7 @@ from chainrule.compiler.llvm.values import kind_of
 from chainrule.compiler.passes import Report, optimize
 from chainrule.compiler.plan import plan
 from chainrule.compiler.threads import Choice, available_cores, get_num_threads, pool
-from chainrule.ir.graph import Graph
+from chainrule.ir.graph import Graph, Instruction
 
 #: ops that the native backend lowers; all others run their reference kernels
 NATIVE = LOWERED | {"matmul"} | frozenset(ROUTINES)
@@ -89,17 +90,17 @@ class NativeProgram:
 
     Attributes:
         graph: after the passes.
-        reports: what each pass did.
+        reports: what each pass did; none for a graph given as ``optimized``.
         plan: kernels and memory.
         timings: seconds of planning, writing IR, code generation (or reading the cache) and loading.
     """
 
-    def __init__(self, graph: Graph, target: Target | None = None) -> None:
+    def __init__(self, graph: Graph, target: Target | None = None, optimized: bool = False) -> None:
         self.target = target or host()
         start = time.perf_counter()
-        self.graph, self.reports = optimize(graph)
+        self.graph, self.reports = (graph, []) if optimized else optimize(graph)
         optimized = time.perf_counter()
-        self.plan = plan(self.graph, NATIVE, self.target.has_f16)
+        self.plan = plan(self.graph, NATIVE, self.target.has_f16, self._control)
         planned = time.perf_counter()
         self.module = Module(self.target)
         self._scratch = 0
@@ -129,6 +130,10 @@ class NativeProgram:
         self._free: list[_Memory] = []
         self._lock = threading.Lock()
 
+    def _control(self, i: Instruction) -> Machine | None:
+        """The blocks of a loop or branch, each a native program of its own."""
+        return prepare(i, lambda graph: NativeProgram(graph, self.target, optimized=True))
+
     # ---- writing
     def _write(self) -> None:
         """All kernels as functions, and a function per stretch of kernels between two calls."""
@@ -147,7 +152,7 @@ class NativeProgram:
             elif isinstance(kernel, Check):
                 emit_check(self.module, name, kernel)
             elif isinstance(kernel, Routine):
-                emit_routine(self.module, name, kernel)
+                (emit_routine if kernel.control is None else emit_control)(self.module, name, kernel)
             else:
                 self._product(name, kernel)
             stretch.append(name)
@@ -179,7 +184,7 @@ class NativeProgram:
             b.ret(b.load(slot, "i64"))
 
     @property
-    def _stride(self) -> int:
+    def stride(self) -> int:
         """Bytes from one thread's working memory to the next."""
         return -(-self._scratch // 4096) * 4096 + 256
 
@@ -285,7 +290,7 @@ class NativeProgram:
         last = b.idiv((thread + 1) * tiles, threads) * shared.grain
         last = b.select(b.lt(last, shared.rows), last, b.i64(shared.rows))
         if isinstance(self.plan.kernels[int(name[1:])], Product):
-            scratch = b.offset(b.pointer(table, len(self.plan.buffers)), thread * self._stride)
+            scratch = b.offset(b.pointer(table, len(self.plan.buffers)), thread * self.stride)
             b.call(f"{name}_rows", table, first, last, scratch)
         else:
             b.call(f"{name}_rows", table, first, last)
@@ -312,7 +317,7 @@ class NativeProgram:
     # ---- running
     def memory(self) -> _Memory:
         """An arena with a table of addresses, for one call at a time."""
-        return _Memory(self.plan, self._stride * (available_cores() if self.parallel else 1))
+        return _Memory(self.plan, self.stride * (available_cores() if self.parallel else 1))
 
     def __call__(self, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
         """The outputs for these inputs, each an array of its own.

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from chainrule.compiler.passes.control import prune
 from chainrule.compiler.passes.decompose import decompose
 from chainrule.compiler.passes.simplify import deduplicate, drop_dead, fold, simplify
 from chainrule.ir.graph import Graph, verify
@@ -32,7 +33,7 @@ class Report(NamedTuple):
 
 
 PIPELINE = (
-    Pass("drop dead code", "what no output needs is not worth optimizing", drop_dead),
+    Pass("drop dead code", "what no output needs, in loops and branches too, is not worth optimizing", prune),
     Pass("decompose", "fused eager ops become primitives, so that their parts can be shared and fused anew", decompose),
     Pass("fold constants", "what is known when compiling is computed once", fold),
     Pass("simplify", "identities that hold for every value cost nothing at run time", simplify),
