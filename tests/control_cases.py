@@ -94,9 +94,21 @@ def no_carry(h):
     return (ys * ys).sum()
 
 
+def learning(h):
+    """Steps of gradient descent as the loop: derivatives inside what is differentiated."""
+
+    def step(c, x):
+        g = cr.func.grad(lambda p: ((p * x * h).tanh() ** 2).sum())(c)
+        return c - 0.3 * g, (g * g).sum()
+
+    last, sizes = cr.scan(step, h, XS)
+    return (last * last).sum() + sizes.sum()
+
+
 FUNCTIONS = [
-    rnn, backwards, counting, nested, branching, branch, other_branch, unused, single, empty, no_carry,
+    rnn, backwards, counting, nested, branching, branch, other_branch, unused, single, empty, no_carry, learning,
 ]  # fmt: skip
+
 
 def agree(got, wanted):
     np.testing.assert_allclose(got.numpy(force=True), wanted.numpy(force=True), rtol=1e-11, atol=1e-13)

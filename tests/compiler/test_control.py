@@ -111,7 +111,7 @@ def test_trees_go_in_and_come_out():
 
 
 def test_reverse_outputs_belong_to_their_slices():
-    for f in (lambda x: cr.scan(lambda c, v: (c + v, c), x, XS, reverse=True), ):
+    for f in (lambda x: cr.scan(lambda c, v: (c + v, c), x, XS, reverse=True),):
         for last, ys in (f(X), capture(f, X)(X)):
             agree(last, X + XS.sum(0))
             agree(ys[-1], X)
@@ -122,6 +122,13 @@ def test_a_python_truth_value_is_no_branch_of_the_program():
     program = capture(lambda x: cr.cond(True, cr.sin, cr.cos, x), X)
     assert not control(program)
     agree(program(X), cr.sin(X))
+
+
+def test_numbers_come_back_as_tensors():
+    f = lambda p: cr.cond(p, lambda: {"a": 1.0}, lambda: {"a": 2.0})  # noqa: E731
+    for run in (f, captured(f)):
+        for p in (True, cr.tensor(True)):
+            assert run(p)["a"].item() == 1.0
 
 
 def test_numbers_are_true_unless_zero():
@@ -276,6 +283,39 @@ def test_what_was_computed_under_no_grad_in_a_step_is_constant():
     agree(capture(func.grad(f), X)(X), func.grad(f)(X))
 
 
+def test_a_module_with_dropout_and_a_layer_on_top_trains_natively():
+    def train(wrap):
+        cr.manual_seed(0)
+        first, second, drop = cr.nn.Linear(4, 3), cr.nn.Linear(6, 3), cr.nn.Dropout(0.25)
+        optimizer = cr.optim.SGD([*first.parameters(), *second.parameters()], lr=0.1)
+
+        def step(xs):
+            optimizer.zero_grad()
+
+            def low(h, x):
+                h = cr.tanh(first(cr.cat([h, x])))
+                return h, drop(h)
+
+            def high(h, x):
+                h = cr.tanh(second(cr.cat([h, x])))
+                return h, h
+
+            _, ys = cr.scan(low, cr.zeros(3), xs)
+            last, zs = cr.scan(high, cr.zeros(3), ys, reverse=True)
+            loss = (zs * zs).mean() - last.sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        step = wrap(step)
+        xs = cr.randn(5, 1)
+        return [step(xs).item() for _ in range(6)], cr.get_rng_state().tolist()
+
+    eager, native = train(lambda f: f), train(lambda f: cr.compile(f, verify="always"))
+    np.testing.assert_allclose(native[0], eager[0], rtol=1e-4)
+    assert native[1] == eager[1]
+
+
 def test_an_rnn_trains_inside_a_captured_step():
     def train(wrap):
         cr.manual_seed(0)
@@ -330,6 +370,7 @@ BAD_SCANS = {
     "scalar": (lambda x: cr.scan(lambda c, v: (c, None), x, x.sum()), ValueError, "first dimension"),
     "carry written": (lambda x: cr.scan(lambda c, v: (c.add_(1), None), x.clone(), XS), TracerError, "in place"),
     "slice written": (lambda x: cr.scan(lambda c, v: (c, v.mul_(2)), x, XS.clone()), TracerError, "in place"),
+    "result": (lambda x: cr.cond(True, lambda: "a", lambda: x), TypeError, "holds a str"),
     "pred": (lambda x: cr.cond(x > 0, lambda: x, lambda: x), ValueError, r"\.any\(\)"),
     "pred type": (lambda x: cr.cond("yes", lambda: x, lambda: x), TypeError, "got:      str"),
 }

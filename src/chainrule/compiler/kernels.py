@@ -167,7 +167,7 @@ class Routine(NamedTuple):
     def __str__(self) -> str:
         if self.control is None:
             return f"routine {self.instruction}"
-        lines = [f"{self.instruction.op.name} {self.instruction}"]
+        lines = [f"control {self.instruction}"]
         for code in self.control.codes:
             lines += [f"  {line}" for line in str(code.native.plan).splitlines()]
         return "\n".join(lines)

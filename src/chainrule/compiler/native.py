@@ -184,7 +184,7 @@ class NativeProgram:
             b.ret(b.load(slot, "i64"))
 
     @property
-    def stride(self) -> int:
+    def _stride(self) -> int:
         """Bytes from one thread's working memory to the next."""
         return -(-self._scratch // 4096) * 4096 + 256
 
@@ -290,7 +290,7 @@ class NativeProgram:
         last = b.idiv((thread + 1) * tiles, threads) * shared.grain
         last = b.select(b.lt(last, shared.rows), last, b.i64(shared.rows))
         if isinstance(self.plan.kernels[int(name[1:])], Product):
-            scratch = b.offset(b.pointer(table, len(self.plan.buffers)), thread * self.stride)
+            scratch = b.offset(b.pointer(table, len(self.plan.buffers)), thread * self._stride)
             b.call(f"{name}_rows", table, first, last, scratch)
         else:
             b.call(f"{name}_rows", table, first, last)
@@ -317,7 +317,7 @@ class NativeProgram:
     # ---- running
     def memory(self) -> _Memory:
         """An arena with a table of addresses, for one call at a time."""
-        return _Memory(self.plan, self.stride * (available_cores() if self.parallel else 1))
+        return _Memory(self.plan, self._stride * (available_cores() if self.parallel else 1))
 
     def __call__(self, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
         """The outputs for these inputs, each an array of its own.

@@ -124,12 +124,7 @@ class _Planner:
         machine = self.control(i) if self.control is not None else None
         if machine is None:
             return i
-
-        def new(size: int, dtype: Any) -> Buffer:
-            self.buffers.append(Buffer(len(self.buffers), size, dtype, CONSTANT))
-            return self.buffers[-1]
-
-        self.machines[i.results[0]] = with_buffers(machine, new)
+        self.machines[i.results[0]] = with_buffers(machine, self.buffers)
         return i._replace(inputs=tuple(v if dense(self.layout(v), v.shape) else self._copy(v) for v in i.inputs))
 
     def _pointwise(self, i: Instruction) -> bool:

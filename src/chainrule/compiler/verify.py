@@ -268,6 +268,8 @@ def verify_program(
         known: dict[Value, Range] = {}
         try:
             results = _expected(kernel, memory, known)
+        except VerificationError:  # in a block
+            raise
         except (IndexError, ArithmeticError, ValueError, RuntimeError):
             if native.run_kernel(n, memory.address) == 0:
                 raise VerificationError(

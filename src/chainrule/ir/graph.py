@@ -2,9 +2,9 @@
 
 A :class:`Graph` is a list of instructions in single assignment form. Each :class:`Value` has a shape and a dtype and is
 defined exactly once, as an input, a constant or the result of an instruction; an instruction is an op of the registry
-(or a loop or branch, whose blocks are graphs), the values it reads, and static parameters. Nothing here has an effect: writes of the program that was captured are
-outputs, and who reads the inputs and commits the outputs is the business of ``compiler.program``. Passes make new
-graphs. Everything walks lists; nothing recurses.
+(or a loop or branch, whose blocks are graphs), the values it reads, and static parameters. Nothing here has an effect:
+writes of the program that was captured are outputs, and who reads the inputs and commits the outputs is the business of
+``compiler.program``. Passes make new graphs. Everything walks lists; nothing recurses, but for blocks within blocks.
 """
 
 from __future__ import annotations
@@ -195,9 +195,9 @@ def verify(graph: Graph) -> Graph:
     """``graph`` itself, if it keeps all rules of the representation.
 
     Checked: every value is defined once and before it is read; ops are those of the registry and get the number of
-    inputs and the parameters they declare; parameters are static (numbers, strings, dtypes, slices, blocks and tuples of them), and blocks keep the rules too;
-    operands of elementwise ops have equal shapes; recorded shapes and dtypes are those that ``op.infer`` gives;
-    constants are arrays of the recorded type; outputs exist.
+    inputs and the parameters they declare; parameters are static (numbers, strings, dtypes, slices, tuples of them, and
+    blocks, which keep the rules too); operands of elementwise ops have equal shapes; recorded shapes and dtypes are
+    those that ``op.infer`` gives; constants are arrays of the recorded type; outputs exist.
 
     Raises:
         GraphError: naming the first instruction that breaks a rule.

@@ -116,10 +116,7 @@ class Cond(General):
 
         given = [wrap(np.asarray(x)) if raw else x for x in (*xs, *(gs[j] for j in reached))]
         branches = pulled(params["true"].graph), pulled(params["false"].graph)
-        if raw:
-            found = branches[not bool(xs[0])](given[1:])
-        else:
-            found = choose(given[0], *branches, given[1:])
+        found = branches[not bool(xs[0])](given[1:]) if raw else choose(given[0], *branches, given[1:])
         for i, t in zip(at, found, strict=True):
             out[i] = t._d if raw else t
         return tuple(out)
@@ -244,6 +241,4 @@ def _over(t: Traced, operands: int, outside: list[Tensor], written: list[Tensor]
     inputs = [held.get(id(x)) or fresh(t.graph, a) for x, a in zip(outside, avals_of(outside), strict=True)]
     now = {id(x): v for x, v in zip(outside, inputs, strict=True)}
     states = [new.get(id(x), now[id(x)]) for x in written]
-    return t.graph._replace(
-        inputs=(*t.graph.inputs[:operands], *inputs), outputs=(*t.graph.outputs, *states)
-    )
+    return t.graph._replace(inputs=(*t.graph.inputs[:operands], *inputs), outputs=(*t.graph.outputs, *states))

@@ -49,16 +49,21 @@ def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *
     """
     pred = _predicate(pred)
     if isinstance(pred, bool):
-        return (true_fn if pred else false_fn)(*operands)
+        return _tensors((true_fn if pred else false_fn)(*operands))
     if watched():
         return _captured_cond(pred, true_fn, false_fn, operands)
     truth = known(pred)
     if truth is not None:
-        return (true_fn if truth else false_fn)(*operands)
-    results = [_flat("cond", f(*operands)) for f in (true_fn, false_fn)]
+        return _tensors((true_fn if truth else false_fn)(*operands))
+    results = [_flat("cond: the result", f(*operands)) for f in (true_fn, false_fn)]
     _check_branches(*results)
     (a, structure), (b, _) = results
     return trees.unflatten(structure, [TENSORS.where(pred, x, y) for x, y in zip(a, b, strict=True)])
+
+
+def _tensors(tree: Any) -> Any:
+    """A result with its numbers as tensors, as a compiled program would give it."""
+    return tree if isinstance(tree, Tensor) else trees.map(lambda leaf: _tensor("cond: the result", leaf), tree)
 
 
 def _predicate(pred: Any) -> Any:
@@ -93,7 +98,7 @@ def _captured_cond(pred: Tensor, true_fn: Any, false_fn: Any, operands: tuple[An
 
     def flat(function: Callable[..., Any]) -> Callable[[list[Tensor]], list[Tensor]]:
         def branch(_: list[Tensor]) -> list[Tensor]:
-            leaves, structure = _flat("cond", function(*operands))
+            leaves, structure = _flat("cond: the result", function(*operands))
             found.append((avals_of(leaves), structure))
             return leaves
 
@@ -135,7 +140,8 @@ def scan(
 
     Eager mode runs that loop, with ordinary history. Inside :func:`chainrule.compile` ``f`` is captured once, as one
     step, and the program holds a real loop, however long; its backward pass is a loop in the other direction, which
-    computes each step again from its carry. ``f`` may then be called more than once while it is captured.
+    computes each step again from its carry. ``f`` may then be called more than once while it is captured. It is also
+    captured where there are no steps, to learn what it returns.
 
     Args:
         f: a function of the carry and a slice of ``xs`` that returns the new carry and an output.
@@ -198,11 +204,16 @@ def scan(
 def _run(
     step: Any, carry: list[Tensor], xs: list[Tensor], length: int, reverse: bool, outputs: Any
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """The loop in eager mode, or under transforms alone."""
+    """The loop in eager mode, or under transforms alone. Without steps one is captured, to learn what it returns."""
     if not length:
         n = len(carry)
         given = [*avals_of(carry), *(Aval(a.shape[1:], a.dtype) for a in avals_of(xs))]
-        trace(WHAT, lambda *ts: sum(step(list(ts[:n]), list(ts[n:])), []), given, [False] * len(given))
+
+        def once(*ts: Tensor) -> list[Tensor]:
+            new, ys = step(list(ts[:n]), list(ts[n:]))
+            return [*new, *ys]
+
+        trace(WHAT, once, given, [False] * len(given))
         return carry, [TENSORS.zeros((0, *a.shape), a.dtype) for a in outputs[0][0]]
     rows = []
     for i in steps(length, reverse):

@@ -71,8 +71,7 @@ class Scan(General):
         lengths = {a.shape[:1] for a in avals[n:stop]}
         if given != [v.aval for v in graph.inputs] or lengths > {(length,)}:
             raise ShapeError(
-                f"scan over {length} steps: the body takes {_types(v.aval for v in graph.inputs)}, got "
-                f"{_types(avals)}"
+                f"scan over {length} steps: the body takes {_types(v.aval for v in graph.inputs)}, got {_types(avals)}"
             )
         outs = [v.aval for v in graph.outputs]
         if outs[:n] != given[:n]:
@@ -236,9 +235,7 @@ class Scan(General):
                 outs = evaluate(graph, inputs, TENSORS)
             for i, t in enumerate(outs[:n]):
                 flags[i] = flags[i] or (level.owns(t._d) and t._d.extra)
-            new = [
-                level.out(t) if flags[i] else t._d.value if level.owns(t._d) else t for i, t in enumerate(outs[:n])
-            ]
+            new = [level.out(t) if flags[i] else t._d.value if level.owns(t._d) else t for i, t in enumerate(outs[:n])]
             return new, [level.out(t) for t in outs[n:]]
 
         def flat(*ts: Tensor) -> list[Tensor]:

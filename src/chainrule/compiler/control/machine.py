@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from chainrule.compiler.control.loops import steps
-from chainrule.compiler.kernels import OUTPUT, SCRATCH, Buffer, Layout, Routine
+from chainrule.compiler.kernels import CONSTANT, OUTPUT, SCRATCH, Buffer, Layout, Routine
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.nest import base
 from chainrule.compiler.llvm.values import Value
@@ -53,7 +53,7 @@ class Code(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Bytes of its table and its scratch memory."""
-        return self.table + _up(self.native.plan.arena) + _up(self.native.stride)
+        return self.table + _up(self.native.plan.arena) + _up(self.native.scratch)
 
 
 class Machine(NamedTuple):
@@ -106,10 +106,14 @@ def with_own_outputs(graph: Graph) -> Graph:
     return graph._replace(instructions=tuple(instructions), outputs=tuple(outputs))
 
 
-def with_buffers(machine: Machine, new: Callable[[int, Any], Buffer]) -> Machine:
-    """With a constant buffer for each address and template; ``new(size, dtype)`` makes one."""
-    made = tuple((new(c.address.size, c.address.dtype), new(c.template.size, c.template.dtype)) for c in machine.codes)
-    return machine._replace(buffers=made)
+def with_buffers(machine: Machine, buffers: list[Buffer]) -> Machine:
+    """With a constant buffer for each address and template, entered in ``buffers``."""
+    made: list[Buffer] = []
+    for code in machine.codes:
+        for array in (code.address, code.template):
+            made.append(Buffer(len(buffers), array.size, array.dtype, CONSTANT))
+            buffers.append(made[-1])
+    return machine._replace(buffers=tuple(zip(made[::2], made[1::2], strict=True)))
 
 
 def work_words(i: Instruction, machine: Machine) -> int:

@@ -60,9 +60,7 @@ def _scan(i: Instruction, live: set[Value]) -> Instruction:
     body = body._replace(inputs=_pick(graph.inputs, inputs))
     saved = tuple(at.index(p["saved"][k]) for k in carries) if p["saved"] and outputs.issuperset(p["saved"]) else ()
     params = {**p, "body": Block(body), "carries": len(carries), "slices": len(slices), "saved": saved}
-    return i._replace(
-        op=scan_op(len(at)), inputs=_pick(i.inputs, inputs), params=params, results=_pick(i.results, at)
-    )
+    return i._replace(op=scan_op(len(at)), inputs=_pick(i.inputs, inputs), params=params, results=_pick(i.results, at))
 
 
 def _cond(i: Instruction, live: set[Value]) -> Instruction:
@@ -70,9 +68,7 @@ def _cond(i: Instruction, live: set[Value]) -> Instruction:
     at = [j for j, r in enumerate(i.results) if r in live]
     bodies = [prune(g._replace(outputs=_pick(g.outputs, at))) for g in graphs]
     reads = [_read(b) for b in bodies]
-    inputs = [
-        k for k in range(len(i.inputs) - 1) if any(g.inputs[k] in r for g, r in zip(graphs, reads, strict=True))
-    ]
+    inputs = [k for k in range(len(i.inputs) - 1) if any(g.inputs[k] in r for g, r in zip(graphs, reads, strict=True))]
     if len(inputs) == len(i.inputs) - 1 and len(at) == len(i.results):
         return i
     yes, no = (Block(b._replace(inputs=_pick(g.inputs, inputs))) for b, g in zip(bodies, graphs, strict=True))

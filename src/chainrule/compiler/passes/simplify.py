@@ -85,7 +85,13 @@ def fold(graph: Graph) -> Graph:
     for i in graph.instructions:
         result = i.results[0]
         small = sum(r.nbytes for r in i.results) <= 8 * FOLD_LIMIT
-        if i.op.random or i.op.kind == "control" or not small or len(i.results) != 1 or not all(v in known for v in i.inputs):
+        if (
+            i.op.random
+            or i.op.kind == "control"
+            or not small
+            or len(i.results) != 1
+            or not all(v in known for v in i.inputs)
+        ):
             kept.append(i)
             continue
         if i.op.name == "broadcast_to":
