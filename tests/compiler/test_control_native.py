@@ -63,6 +63,15 @@ def test_second_derivatives(f):
 
 
 @named
+def test_batches(f):
+    batch = array(5, 3, seed=4)
+    if "branch" in f.__name__:  # every member chooses for itself: both branches run, and there is nothing left to lower
+        f = lambda x, f=f: cr.scan(lambda c, _: (c + f(x * c), None), x.sum() * 0.1, length=2)[0]  # noqa: E731
+    check(lambda x: func.vmap(f)(batch * x), X)
+    check(lambda x: func.vmap(func.grad(f))(batch * x), X)
+
+
+@named
 def test_compiled_with_a_check_of_every_call(f):
     compiled = cr.compile(lambda x: f(x), verify="always")
     for x in (X, X * 0.1, X - 1.0, X):
@@ -90,6 +99,53 @@ def test_dtypes_and_layouts(dtype):
         return a, b, n, *ys
 
     check(f, xs)
+
+
+def test_sizes_none_and_one():
+    for shape in ((0,), (2, 0), (), (1, 1)):
+        x, xs = cr.ones(shape), cr.ones((4, *shape))
+        check(lambda x, xs: cr.scan(lambda c, v: (c * 0.5 + v, c), x, xs), x, xs)
+
+
+def test_half_precision():
+    x, xs = array(3).half(), array(4, 3).half()
+    program = capture(lambda x, xs: cr.scan(lambda c, v: (c * 0.5 + v, c), x, xs), x, xs)
+    arrays = arrays_of(program, (x, xs))
+    for a, b in zip(verify_program(NativeProgram(program.graph), arrays), program(x, xs), strict=True):
+        np.testing.assert_allclose(a, b.numpy(), rtol=4e-3)
+
+
+def test_predicates_of_all_kinds():
+    for p in (True, 3, 0, 0.0, -0.5, float("nan")):
+        f = lambda p, x: cr.cond(p, lambda: (x > 0, x.argsort()), lambda: (x < 0, x.argmax().expand(3)))  # noqa: E731
+        compiled = cr.compile(f, verify="always")
+        for a, b in zip(compiled(cr.tensor(p), X), f(p, X), strict=True):
+            assert a.tolist() == b.tolist()
+        assert loops(compiled.bound[0].native)
+
+
+def test_beside_kernels_that_several_threads_share():
+    w, x = array(256, 256).float() * 0.05, array(256, 256, seed=1).float()
+
+    def f(x):
+        last, ys = cr.scan(lambda c, v: (cr.tanh(c @ w) + v, c.amax(0)), cr.exp(x @ w), cr.stack([x, x * 2]))
+        return cr.sin(last @ w), cr.exp(ys)
+
+    compiled = cr.compile(f, verify="never")
+    threads = cr.get_num_threads()
+    found = []
+    try:
+        for n in (1, 2):
+            cr.set_num_threads(n)
+            found.append([[t.numpy() for t in compiled(x)] for _ in range(12)])
+    finally:
+        cr.set_num_threads(threads)
+    assert compiled.bound[0].native.parallel
+    for outs in (*found[0], *found[1]):
+        for a, b in zip(outs, found[0][0], strict=True):
+            np.testing.assert_array_equal(a, b)
+    for a, b in zip(found[0][0], f(x), strict=True):
+        np.testing.assert_allclose(a, b.numpy(), rtol=1e-3, atol=1e-4)
 
 
 def test_passing_on_only():
@@ -142,6 +198,22 @@ def test_an_index_out_of_bounds_raises_as_in_eager_mode():
     checked = cr.compile(f, verify="always")
     with pytest.raises(IndexError):
         checked(cr.tensor([0, 6, 2, 1]))
+
+
+def test_a_loop_that_cannot_fail_lets_parameters_be_written_in_place():
+    p = W.clone()
+
+    def step(x):
+        last, _ = cr.scan(lambda c, v: (cr.tanh(c @ p) + v, None), x, XS)
+        p.sub_(last.sum() * 0.01)
+        return last
+
+    wanted, after = step(X), p.clone()
+    p.copy_(W)
+    compiled = cr.compile(step)
+    agree(compiled(X), wanted)
+    agree(p, after)
+    assert [b.aliases for b in compiled.bound] == [1]
 
 
 def test_a_failed_step_leaves_everything_as_it_was():
