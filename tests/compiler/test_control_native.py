@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.compiler import capture, explain_compilation
+from chainrule.compiler import capture, evaluate, explain_compilation
 from chainrule.compiler import native as native_module
 from chainrule.compiler.control import machine
-from chainrule.compiler.kernels import Call, Routine
+from chainrule.compiler.kernels import Call, Product, Routine
 from chainrule.compiler.llvm import vmath
 from chainrule.compiler.native import NativeProgram
+from chainrule.compiler.passes import optimize, sharing
 from chainrule.compiler.verify import VerificationError, verify_program
-from control_cases import FUNCTIONS, XS, W, X, agree, array, rnn
+from control_cases import FUNCTIONS, XS, W, X, agree, array, backwards, rnn
 from native_checks import arrays_of
 
 func = cr.func
@@ -303,10 +304,55 @@ def test_what_nobody_reads_is_dropped():
 
 
 def test_saved_carries_stay_where_a_derivative_reads_them():
-    first, second = loops(lowered(capture(func.grad(rnn), X)))
+    first, second = loops(lowered(capture(func.grad(backwards), X)))
     assert len(first.outputs) - first.instruction.params["carries"] == 2  # the outputs, and the carries
-    assert second.instruction.params["reverse"]
+    assert first.instruction.params["saved"] == (2,)
+    assert not second.instruction.params["reverse"]
     assert not second.instruction.params["saved"]
+
+
+def products(kernel):
+    return sum(isinstance(k, Product) for k in kernel.control.codes[0].native.plan.kernels)
+
+
+def test_a_backward_loop_takes_products_from_the_forward_loop(monkeypatch):
+    def f(x, w):
+        last, ys = cr.scan(lambda c, v: ((h := cr.tanh(c @ w + v)), h), x, XS)
+        return (last * last).sum() + (ys * ys).sum()
+
+    program = capture(func.grad(f, (0, 1)), X, W)
+    first, second = loops(lowered(program))
+    assert [products(first), products(second)] == [1, 2]
+    assert len(first.outputs) == 3  # what is kept is the output already
+    check(func.grad(f, (0, 1)), X, W)
+    monkeypatch.setattr(sharing, "MOST_BYTES", -1)
+    first, second = loops(lowered(program))
+    assert [products(first), products(second)] == [1, 3]
+
+
+@named
+@pytest.mark.parametrize("order", [1, 2])
+def test_passes_keep_the_meaning(f, order):
+    g = func.grad(f) if order == 1 else func.grad(lambda x: (func.grad(f)(x) * X).sum())
+    program = capture(g, X)
+    graph, _ = optimize(program.graph, check=True)
+    arrays = arrays_of(program, (X,))
+    for a, b in zip(evaluate(graph, arrays), evaluate(program.graph, arrays), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_only_loops_over_the_same_slices_share():
+    """Alike steps of loops with other carries, and over other slices, are computed by each."""
+
+    def f(x):
+        step = lambda c, v: (cr.tanh(c @ W + v), v @ W)  # noqa: E731
+        a, y = cr.scan(step, x, XS)
+        b, z = cr.scan(step, x * 2, XS, reverse=True)
+        c, u = cr.scan(step, x, XS * 2)
+        return a, y, b, z, c, u
+
+    kernels = loops(check(f, X))
+    assert sorted(map(products, kernels)) == [1, 2, 2]  # v @ W of the second loop comes from the first
 
 
 def test_a_branch_is_cut_down():

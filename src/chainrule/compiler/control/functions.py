@@ -140,8 +140,8 @@ def scan(
 
     Eager mode runs that loop, with ordinary history. Inside :func:`chainrule.compile` ``f`` is captured once, as one
     step, and the program holds a real loop, however long; its backward pass is a loop in the other direction, which
-    computes each step again from its carry. ``f`` may then be called more than once while it is captured. It is also
-    captured where there are no steps, to learn what it returns.
+    computes each step again from its carry, but for what is costly, which the first loop keeps. ``f`` may be called
+    more than once while it is captured. It is also captured where there are no steps, to learn what it returns.
 
     Args:
         f: a function of the carry and a slice of ``xs`` that returns the new carry and an output.

@@ -108,7 +108,7 @@ def fold(graph: Graph) -> Graph:
     return Graph(graph.inputs, tuple(constants), tuple(kept), graph.outputs)
 
 
-def _key(param: Any) -> Any:
+def param_key(param: Any) -> Any:
     """A static parameter as part of a key; a block is only equal to itself."""
     return param if isinstance(param, Block) else show_param(param)
 
@@ -129,7 +129,7 @@ def deduplicate(graph: Graph) -> Graph:
     kept = []
     for i in graph.instructions:
         inputs = tuple(new.get(v, v) for v in i.inputs)
-        expression = (i.op.name, inputs, tuple((k, _key(v)) for k, v in sorted(i.params.items())))
+        expression = (i.op.name, inputs, tuple((k, param_key(v)) for k, v in sorted(i.params.items())))
         found = seen.get(expression)
         if found is None:
             seen[expression] = i.results
