@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from chainrule.compiler.arena import ALIGN
+from chainrule.compiler.control.machine import Machine, emit_control, prepare
 from chainrule.compiler.kernels import (
     OUTPUT,
     SCRATCH,
@@ -41,7 +42,7 @@ from chainrule.compiler.llvm.values import kind_of
 from chainrule.compiler.passes import Report, optimize
 from chainrule.compiler.plan import plan
 from chainrule.compiler.threads import Choice, available_cores, get_num_threads, pool
-from chainrule.ir.graph import Graph
+from chainrule.ir.graph import Graph, Instruction
 
 #: ops that the native backend lowers; all others run their reference kernels
 NATIVE = LOWERED | {"matmul"} | frozenset(ROUTINES)
@@ -92,17 +93,17 @@ class NativeProgram:
 
     Attributes:
         graph: after the passes.
-        reports: what each pass did.
+        reports: what each pass did; none for a graph given as ``optimized``.
         plan: kernels and memory.
         timings: seconds of planning, writing IR, code generation (or reading the cache) and loading.
     """
 
-    def __init__(self, graph: Graph, target: Target | None = None) -> None:
+    def __init__(self, graph: Graph, target: Target | None = None, optimized: bool = False) -> None:
         self.target = target or host()
         start = time.perf_counter()
-        self.graph, self.reports = optimize(graph)
+        self.graph, self.reports = (graph, []) if optimized else optimize(graph)
         optimized = time.perf_counter()
-        self.plan = plan(self.graph, NATIVE, self.target.has_f16)
+        self.plan = plan(self.graph, NATIVE, self.target.has_f16, self._control)
         planned = time.perf_counter()
         self.module = Module(self.target)
         self._scratch = 0
@@ -134,6 +135,10 @@ class NativeProgram:
         self._free: list[_Memory] = []
         self._lock = threading.Lock()
 
+    def _control(self, i: Instruction) -> Machine | None:
+        """The blocks of a loop or branch, each a native program of its own."""
+        return prepare(i, lambda graph: NativeProgram(graph, self.target, optimized=True))
+
     # ---- writing
     def _write(self) -> None:
         """All kernels as functions, and a function per stretch of kernels between two calls."""
@@ -152,7 +157,7 @@ class NativeProgram:
             elif isinstance(kernel, Check):
                 emit_check(self.module, name, kernel)
             elif isinstance(kernel, Routine):
-                emit_routine(self.module, name, kernel)
+                (emit_routine if kernel.control is None else emit_control)(self.module, name, kernel)
             else:
                 self._product(name, kernel)
             stretch.append(name)

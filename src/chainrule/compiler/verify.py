@@ -10,6 +10,8 @@ of 1:
   "Accuracy and Stability of Numerical Algorithms", 2002, section 4.2); extremes: those of the terms;
 * matrix products: (k + 1) u |A| |B| (section 3.5 there), for every order, with or without fused multiply-add, twice
   that where the reference is not computed in a wider format;
+* loops and branches: exactly what their blocks' machine code gives, called step by step; the blocks' kernels, in up to
+  32 steps of each loop, are held to these bounds in turn;
 * NaN and infinities where the reference has them, integers and booleans exact, and nothing else written.
 """
 
@@ -22,6 +24,7 @@ import numpy as np
 
 from chainrule.compiler import bounds, sum_bounds
 from chainrule.compiler.bounds import Array, Range
+from chainrule.compiler.control.machine import expected
 from chainrule.compiler.kernels import (
     INPUT,
     OUTPUT,
@@ -231,14 +234,17 @@ def _product(k: Product, memory: _Memory) -> list[Result]:
 
 
 def _whole(k: Routine | Call, memory: _Memory) -> list[Result]:
-    """An op on whole arrays, by its reference kernel."""
+    """An op on whole arrays, by its reference kernel; a loop or branch by its blocks, which are verified themselves."""
     i = k.instruction
     held = memory.arrays
     xs = [
         strided(held[x.buffer], x, v.shape) if x.buffer.role == INPUT else memory.read(x, v.shape)
         for v, x in zip(i.inputs, k.inputs, strict=True)
     ]
-    ranges = sum_bounds.whole(i, xs)
+    if isinstance(k, Routine) and k.control is not None:
+        ranges = [Range(y) for y in expected(k, xs, verify_program)]
+    else:
+        ranges = sum_bounds.whole(i, xs)
     return [Result(i, x, r) for x, r in zip(k.outputs, ranges, strict=True)]
 
 
@@ -280,6 +286,8 @@ def verify_program(
         known: dict[Value, Range] = {}
         try:
             results = _expected(kernel, memory, known)
+        except VerificationError:  # in a block
+            raise
         except (IndexError, ArithmeticError, ValueError, RuntimeError):
             if native.run_kernel(n, memory.address) == 0:
                 raise VerificationError(
