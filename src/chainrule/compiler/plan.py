@@ -13,7 +13,7 @@ that of its latest input, and any later loop over the same space will do. A redu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,10 @@ from chainrule.ir.op import REGISTRY, Elementwise
 
 #: a loop takes no more instructions, and no more loads and stores, than registers and the instruction cache like
 MOST_INSTRUCTIONS, MOST_ACCESSES = 96, 24
-_VIEWS = ("reshape", "permute", "broadcast_to", "getitem", "flip", "alias", "detach")
+VIEWS = ("reshape", "permute", "broadcast_to", "getitem", "flip", "alias", "detach")
 _REDUCTIONS = ("sum", "amax", "amin")
+#: the values that have to be there before a result is computed
+Late = Mapping[Value, tuple[Value, ...]]
 
 
 class _Group:
@@ -63,8 +65,10 @@ class _Group:
 
 
 class _Planner:
-    def __init__(self, graph: Graph, lowered: frozenset[str], has_f16: bool) -> None:
-        self.graph, self.lowered, self.has_f16 = graph, lowered, has_f16
+    def __init__(self, graph: Graph, lowered: frozenset[str], has_f16: bool, late: Late) -> None:
+        self.graph, self.lowered, self.has_f16, self.late = graph, lowered, has_f16, late
+        #: the first group that the instruction at hand may join
+        self.after = 0
         self.buffers: list[Buffer] = []
         self.layouts: dict[Value, Layout] = {}
         self.groups: list[_Group] = []
@@ -93,7 +97,8 @@ class _Planner:
     # ---- grouping
     def place(self, i: Instruction) -> None:
         name, result = i.op.name, i.results[0]
-        if name in _VIEWS:
+        self.after = max((self.ready[v] for v in self.late.get(result, ())), default=0)
+        if name in VIEWS:
             self._view(i)
         elif name in ("cat", "unslice", "put") and not (name == "put" and _repeats(i)):
             self._assemble(i)
@@ -192,7 +197,7 @@ class _Planner:
             self.ready[r] = len(self.groups) - 1
 
     def _join(self, i: Instruction, space: Shape, axes: tuple[int, ...] | None, after: int = 0) -> None:
-        start = max(after, *(self.ready[v] for v in i.inputs))
+        start = max(after, self.after, *(self.ready[v] for v in i.inputs))
         for p in range(start, len(self.groups)):
             g = self.groups[p]
             if g.space != space or not _compatible(g, axes):
@@ -332,9 +337,12 @@ def _compatible(g: _Group, axes: tuple[int, ...] | None) -> bool:
     return axes is None or g.axes is None or g.axes == axes
 
 
-def plan(graph: Graph, lowered: frozenset[str], has_f16: bool = True) -> Plan:
-    """Kernels and memory for a graph; ``lowered`` names the ops with machine code, float16 only with ``has_f16``."""
-    p = _Planner(graph, lowered, has_f16)
+def plan(graph: Graph, lowered: frozenset[str], has_f16: bool = True, late: Late | None = None) -> Plan:
+    """Kernels and memory for a graph; ``lowered`` names the ops with machine code, float16 only with ``has_f16``.
+
+    ``late`` holds back results until other values are there, though their own inputs are ready before.
+    """
+    p = _Planner(graph, lowered, has_f16, late or {})
     for v in graph.inputs:
         p.buffer(v, INPUT)
         p.ready[v] = -1

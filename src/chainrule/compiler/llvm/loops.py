@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chainrule.compiler.kernels import Check, Loop, Reduction
+from chainrule.compiler.kernels import Access, Check, Loop, Reduction
 from chainrule.compiler.llvm.builder import Builder, Module
+from chainrule.compiler.llvm.target import Target
 from chainrule.compiler.llvm.values import Value, kind_of
 from chainrule.compiler.llvm.vmath import EMITTERS
 from chainrule.core.shapes import size_of
@@ -34,35 +35,58 @@ class _Row(NamedTuple):
     kind: str
 
 
+#: a dimension of a nest: its size, the stride of every access along it, and whether it is kept (not reduced)
+_Dim = tuple[int, tuple[int, ...], bool]
+
+
+class Walk(NamedTuple):
+    """How a loop goes through memory: its dimensions, which one is vectorized, and by how many lanes.
+
+    Together they fix the order in which reductions combine.
+    """
+
+    accesses: list[Access]
+    dims: list[_Dim]
+    vector: int
+    width: int
+
+    def order(self) -> tuple[Any, ...]:
+        """What the result of a reduction depends on: loops with equal orders combine the same terms in the same order."""
+        if not self.dims or self.dims[self.vector][2]:
+            return ("one after the other",)
+        return ("by lanes", self.width, *(n for n, _, kept in self.dims if not kept))
+
+
+def walk_of(loop: Loop, target: Target) -> Walk:
+    """The walk of a loop on a target."""
+    kept = len(loop.space) - loop.reduced
+    accesses = [*loop.loads.values(), *(s.access for s in loop.stores)]
+    accesses += [r.access._replace(strides=(*r.access.strides, *(0,) * loop.reduced)) for r in loop.reductions]
+    walks = [a.strides for a in accesses] + list(loop.counters.values())
+    dims = [(n, tuple(w[d] for w in walks), d < kept) for d, n in enumerate(loop.space)]
+    dims = _collapse([d for d in dims if d[0] != 1])
+    vector = _choose(dims, len(accesses))
+    widest = max([a.buffer.dtype.itemsize for a in accesses] + [r.dtype.itemsize for i in loop.body for r in i.results])
+    size = dims[vector][0] if dims else 1
+    return Walk(accesses, dims, vector, min(target.width(widest), 1 << (size.bit_length() - 1) if size else 1))
+
+
+def _choose(dims: Sequence[_Dim], accesses: int) -> int:
+    """The dimension to vectorize: the one, among the last of each sort, with the most contiguous accesses."""
+    candidates = [d for d in range(len(dims)) if d + 1 == len(dims) or dims[d][2] != dims[d + 1][2]]
+
+    def score(d: int) -> tuple[int, int]:
+        return -sum(1 for s in dims[d][1][:accesses] if s not in (0, 1)), d
+
+    return max(candidates, key=score, default=0)
+
+
 class _Emitter:
     def __init__(self, b: Builder, loop: Loop, table: Value) -> None:
         self.b, self.loop = b, loop
-        kept = len(loop.space) - loop.reduced
-        accesses = [*loop.loads.values(), *(s.access for s in loop.stores)]
-        accesses += [r.access._replace(strides=(*r.access.strides, *(0,) * loop.reduced)) for r in loop.reductions]
-        walks = [a.strides for a in accesses] + list(loop.counters.values())
-        dims = [(n, tuple(w[d] for w in walks), d < kept) for d, n in enumerate(loop.space)]
-        self.dims = _collapse([d for d in dims if d[0] != 1])
+        accesses, self.dims, self.vector, self.width = walk_of(loop, b.target)
         self.pointers = [b.at(b.pointer(table, a.buffer.number), a.offset, kind_of(a.buffer.dtype)) for a in accesses]
         self.kinds = [kind_of(a.buffer.dtype) for a in accesses]
-        widest = max(
-            [a.buffer.dtype.itemsize for a in accesses] + [r.dtype.itemsize for i in loop.body for r in i.results]
-        )
-        self.vector = self._choose()
-        size = self.dims[self.vector][0] if self.dims else 1
-        self.width = min(b.target.width(widest), 1 << (size.bit_length() - 1) if size else 1)
-
-    def _choose(self) -> int:
-        """The dimension to vectorize: the one, among the last of each sort, with the most contiguous accesses."""
-        candidates = [
-            d for d in range(len(self.dims)) if d + 1 == len(self.dims) or self.dims[d][2] != self.dims[d + 1][2]
-        ]
-
-        def score(d: int) -> tuple[int, int]:
-            strides = self.dims[d][1][: len(self.pointers)]
-            return -sum(1 for s in strides if s not in (0, 1)), d
-
-        return max(candidates, key=score, default=0)
 
     # ---- the nest
     @property
@@ -323,9 +347,9 @@ def _carried(dtype: np.dtype[Any]) -> str:
     return "f32" if kind == "f16" else kind
 
 
-def _collapse(dims: list[tuple[int, tuple[int, ...], bool]]) -> list[tuple[int, tuple[int, ...], bool]]:
+def _collapse(dims: Sequence[_Dim]) -> list[_Dim]:
     """Neighbouring dimensions of one sort that every access walks as one are made one."""
-    out: list[tuple[int, tuple[int, ...], bool]] = []
+    out: list[_Dim] = []
     for size, strides, kept in dims:
         if out and out[-1][2] == kept and all(o == s * size for o, s in zip(out[-1][1], strides, strict=True)):
             out[-1] = (out[-1][0] * size, strides, kept)
