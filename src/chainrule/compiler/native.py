@@ -38,7 +38,9 @@ from chainrule.compiler.llvm.routines import ROUTINES, emit_routine
 from chainrule.compiler.llvm.target import Target, host
 from chainrule.compiler.llvm.values import kind_of
 from chainrule.compiler.passes import Report, optimize
-from chainrule.compiler.plan import plan
+from chainrule.compiler.passes.recompute import REASON as RECOMPUTE_REASON
+from chainrule.compiler.passes.recompute import Recomputed, recompute
+from chainrule.compiler.plan import Late, plan
 from chainrule.compiler.threads import Choice, available_cores, get_num_threads, pool
 from chainrule.ir.graph import Graph
 
@@ -92,14 +94,17 @@ class NativeProgram:
         reports: what each pass did.
         plan: kernels and memory.
         timings: seconds of planning, writing IR, code generation (or reading the cache) and loading.
+        recomputed: what was done to meet ``memory_budget``; None without one.
     """
 
-    def __init__(self, graph: Graph, target: Target | None = None) -> None:
+    def __init__(self, graph: Graph, target: Target | None = None, memory_budget: int | None = None) -> None:
         self.target = target or host()
+        self.memory_budget = memory_budget
         start = time.perf_counter()
         self.graph, self.reports = optimize(graph)
+        self.recomputed = None if memory_budget is None else self._recompute(memory_budget)
         optimized = time.perf_counter()
-        self.plan = plan(self.graph, NATIVE, self.target.has_f16)
+        self.plan = self._planned(self.graph, self.recomputed.late if self.recomputed else {})
         planned = time.perf_counter()
         self.module = Module(self.target)
         self._scratch = 0
@@ -128,6 +133,18 @@ class NativeProgram:
         self._outputs = [(layout.buffer, v.shape) for v, layout in pairs if layout.buffer.role == OUTPUT]
         self._free: list[_Memory] = []
         self._lock = threading.Lock()
+
+    def _planned(self, graph: Graph, late: Late) -> Plan:
+        return plan(graph, NATIVE, self.target.has_f16, late)
+
+    def _recompute(self, budget: int) -> Recomputed:
+        """Replace the graph by one whose plan stays within a budget, as the last pass."""
+        start, before = time.perf_counter(), len(self.graph.instructions)
+        found = recompute(self.graph, budget, self._planned, self.target)
+        self.graph = found.graph
+        seconds = time.perf_counter() - start
+        self.reports.append(Report("recompute", RECOMPUTE_REASON, seconds, before, len(found.graph.instructions)))
+        return found
 
     # ---- writing
     def _write(self) -> None:

@@ -51,7 +51,7 @@ class Walk(NamedTuple):
     width: int
 
     def order(self) -> tuple[Any, ...]:
-        """What the result of a reduction depends on: loops with equal orders combine the same terms in the same order."""
+        """What the bits of a reduction depend on: with equal orders, the same terms are combined in the same order."""
         if not self.dims or self.dims[self.vector][2]:
             return ("one after the other",)
         return ("by lanes", self.width, *(n for n, _, kept in self.dims if not kept))

@@ -1,8 +1,9 @@
-"""What is alive at the peak of a plan, and what of it could be computed again: the facts that recomputation rests on."""
+"""What is alive at the peak of a plan, and what of it could be computed again: the facts for ``recompute``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 
 from chainrule.compiler.arena import lifetimes
 from chainrule.compiler.kernels import SCRATCH, Buffer, Check, Kernel, Loop, Plan
@@ -23,6 +24,17 @@ def _written(k: Kernel) -> list[tuple[Value, Buffer]]:
     return list(zip(k.instruction.results, buffers, strict=True))
 
 
+def profile(plan: Plan) -> list[int]:
+    """The bytes of scratch buffers that are alive while each kernel runs."""
+    first, last = lifetimes(plan.kernels, [layout.buffer for layout in plan.outputs])
+    change = [0] * (len(plan.kernels) + 2)
+    for b, start in first.items():
+        if b.role == SCRATCH:
+            change[start] += b.nbytes
+            change[last[b] + 1] -= b.nbytes
+    return list(accumulate(change[: len(plan.kernels)]))
+
+
 class Cut:
     """A program divided at the kernel where its plan needs most memory: what is before is early, the rest is late.
 
@@ -37,7 +49,7 @@ class Cut:
 
     def __init__(self, graph: Graph, plan: Plan) -> None:
         self.graph, self.plan = graph, plan
-        self.position: dict[Value, int] = {v: _NEVER for v in graph.inputs}
+        self.position: dict[Value, int] = dict.fromkeys(graph.inputs, _NEVER)
         self.position.update((c.value, _NEVER) for c in graph.constants)
         self.stored: dict[Value, Buffer] = {}
         self.root: dict[Value, Value] = {}
@@ -62,21 +74,8 @@ class Cut:
                 self.readers.setdefault(v, []).append(self.position[i.results[0]])
         self.kept = {self.root.get(v, v) for v in graph.outputs}
         self.first, self.last = lifetimes(plan.kernels, [layout.buffer for layout in plan.outputs])
-        self.peak = self._peak()
-
-    def _peak(self) -> int:
-        alive = [0] * (len(self.plan.kernels) + 1)
-        for b, start in self.first.items():
-            if b.role == SCRATCH:
-                alive[start] += b.nbytes
-                if self.last[b] + 1 < len(alive):
-                    alive[self.last[b] + 1] -= b.nbytes
-        best = total = at = 0
-        for n, change in enumerate(alive[:-1]):
-            total += change
-            if total > best:
-                best, at = total, n
-        return at
+        alive = profile(plan)
+        self.peak = alive.index(max(alive))
 
     # ---- values
     def early(self, v: Value) -> bool:

@@ -22,22 +22,25 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from chainrule.compiler.budget import MemoryBudgetError
-from chainrule.compiler.kernels import SCRATCH, Loop, Plan, Product
+from chainrule.compiler.kernels import Loop, Plan, Product
 from chainrule.compiler.llvm.loops import walk_of
 from chainrule.compiler.llvm.target import Target
-from chainrule.compiler.passes.liveness import Cut
+from chainrule.compiler.passes.liveness import Cut, profile
 from chainrule.compiler.passes.simplify import drop_dead
 from chainrule.compiler.plan import VIEWS
 from chainrule.core.shapes import size_of
 from chainrule.ir.graph import Graph, Instruction, Value
 
 REASON = "values that wait long for their use are computed a second time instead of being kept"
-#: how often the result is searched again for what can be dropped at its new peak, and what a round must gain
-ROUNDS, GAIN = 12, 0.01
+#: how often the result is searched again for what can be dropped at its new peak, what a round must gain, and after how
+#: many plans no further round is begun
+ROUNDS, GAIN, PLANS = 12, 0.01, 150
 #: how often the limit of the walk is lowered by what the plan shows beyond it
 TRIES = 4
+#: shares of the budget that are aimed at, where one cut is not enough
+TARGETS = (1.0, 0.8, 1.25)
 #: if that is not enough: which shares of the candidates are tried with which shares of the budget as the limit
-SHARES, LIMITS = (1.0, 0.75, 0.5, 0.25), (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.12)
+SHARES, LIMITS = (1.0, 0.5, 0.25), (1.0, 0.8, 0.6, 0.4, 0.2)
 
 Late = dict[Value, tuple[Value, ...]]
 Planner = Callable[[Graph, Late], Plan]
@@ -79,44 +82,63 @@ def recompute(graph: Graph, budget: int, planner: Planner, target: Target) -> Re
     """A program with the same results whose plan needs at most ``budget`` bytes of arena.
 
     Raises:
-        MemoryBudgetError: if there is none; it names the smallest peak that was reached and what fills it.
+        MemoryBudgetError: if none is found; it names the smallest peak that was reached and what fills it.
     """
-    state = _State(graph, {}, planner(graph, {}), {})
-    before = state.plan.arena
-    search = _Search(budget, planner, target, orders(state.plan, target))
-    for _ in range(ROUNDS):
-        if state.plan.arena <= budget:
-            break
-        found = search.round(state)
-        if found.plan.arena > (1 - GAIN) * state.plan.arena and found.plan.arena > budget:
-            state = min(state, found, key=lambda s: s.plan.arena)
-            break
-        state = found
-    if state.plan.arena > budget:
-        cut = Cut(state.graph, state.plan)
-        raise MemoryBudgetError(budget, state.plan.arena, before, cut.largest())
-    extra = [i for i in state.graph.instructions if i.results[0] in state.origin and i.op.name not in VIEWS]
-    again = [i for i in extra if _twice(i, state)]
-    whole = sum(map(cost, graph.instructions))
-    work = sum(map(cost, state.graph.instructions)) - whole
+    start = _State(graph, {}, planner(graph, {}), {})
+    search = _Search(budget, planner, target, start)
+    found = search.run()
+    if found is None:
+        smallest = search.smallest
+        largest = Cut(smallest.graph, smallest.plan).largest()
+        raise MemoryBudgetError(budget, smallest.plan.arena, start.plan.arena, largest)
+    again, work = _extra(found)
     return Recomputed(
-        state.graph, state.late, budget, before, state.plan.arena, state.dropped, len(again), max(0.0, work), whole
+        found.graph, found.late, budget, start.plan.arena, found.plan.arena, found.dropped, again, work, _work(graph)
     )
 
 
-def _twice(i: Instruction, state: _State) -> bool:
-    """Whether a copied instruction runs in addition to another one, and not just later than it would have."""
-    first = state.origin[i.results[0]]
-    made = {r for j in state.graph.instructions for r in j.results}
-    return first in made or sum(state.origin.get(v) is first for v in made) > 1
+def _extra(state: _State) -> tuple[int, float]:
+    """How many instructions repeat another one, and their estimated work; a copy alone has only moved."""
+    again, work, seen = 0, 0.0, set()
+    for i in state.graph.instructions:
+        first = state.origin.get(i.results[0], i.results[0])
+        if first in seen and i.op.name not in VIEWS:
+            again, work = again + 1, work + cost(i)
+        seen.add(first)
+    return again, work
 
 
 # ---- the search
 class _Search:
-    def __init__(self, budget: int, planner: Planner, target: Target, order: dict[Value, Any]) -> None:
-        self.budget, self.planner, self.target, self.order = budget, planner, target, order
+    def __init__(self, budget: int, planner: Planner, target: Target, start: _State) -> None:
+        self.budget, self.planner, self.target = budget, planner, target
+        self.order = orders(start.plan, target)
+        self.start = self.smallest = start
+        self.aim, self.plans = budget, 0
 
-    def round(self, state: _State) -> _State:
+    def _excess(self, state: _State) -> int:
+        """How far a program is from its budget: bytes beyond it, summed over the kernels, and those of the arena."""
+        over = sum(max(0, n - self.aim) for n in profile(state.plan))
+        return over + max(0, state.plan.arena - self.aim)
+
+    def run(self) -> _State | None:
+        """The cheapest program under the budget that is found; None if there is none."""
+        found = []
+        for share in TARGETS:
+            self.aim = round(share * self.budget)
+            state, rounds = self.start, 0
+            while state.plan.arena > self.budget and rounds < ROUNDS and self.plans < PLANS:
+                new = self._round(state)
+                if self._excess(new) > (1 - GAIN) * self._excess(state):
+                    break
+                state, rounds = new, rounds + 1
+            if state.plan.arena <= self.budget:
+                found.append(state)
+            if rounds <= 1 and found:  # one cut was enough: no other aim makes it cheaper
+                break
+        return min(found, key=lambda s: _work(s.graph), default=None)
+
+    def _round(self, state: _State) -> _State:
         """The cheapest program under the budget that one cut at the peak leads to, or else the smallest found."""
         cut = Cut(state.graph, state.plan)
         ranked = cut.ranked(cost)
@@ -125,8 +147,8 @@ class _Search:
         for share in SHARES if best.plan.arena > self.budget else ():
             count = round(share * len(ranked))
             for limit in LIMITS:
-                found = self._walked(state, cut, set(ranked[:count]), round(limit * self.budget))
-                if found is not None and found.plan.arena < best.plan.arena:
+                found = self._walked(state, cut, set(ranked[:count]), round(limit * self.aim))
+                if found is not None and self._excess(found) < self._excess(best):
                     best, high = found, count
         if best.plan.arena > self.budget:
             return best
@@ -145,10 +167,10 @@ class _Search:
 
     def _attempt(self, state: _State, cut: Cut, droppable: set[Value]) -> _State:
         """Walks with limits that come down by what their plans have beyond the budget."""
-        best, limit = state, self.budget
+        best, limit = state, self.aim
         for _ in range(TRIES):
             found = self._walked(state, cut, droppable, limit)
-            if found is not None and found.plan.arena < best.plan.arena:
+            if found is not None and self._excess(found) < self._excess(best):
                 best = found
             if found is None or found.plan.arena <= self.budget:
                 break
@@ -159,12 +181,14 @@ class _Search:
 
     def _walked(self, state: _State, cut: Cut, droppable: set[Value], limit: int) -> _State | None:
         """What one walk leads to, with its plan; None if a sum would be computed in another order."""
+        self.plans += 1
         state = rewrite(state, cut, *cut.walk(droppable, limit))
         state = state._replace(plan=self.planner(state.graph, state.late))
         for v, order in orders(state.plan, self.target).items():
             if self.order.get(state.origin.get(v, v), order) != order:
-                print("ORDER", v, state.origin.get(v, v), self.order.get(state.origin.get(v, v)), order)
                 return None
+        if state.plan.arena < self.smallest.plan.arena:
+            self.smallest = state
         return state
 
 
@@ -248,8 +272,3 @@ def rewrite(state: _State, cut: Cut, dropped: set[Value], checkpoints: set[Value
     left = {r for i in result.instructions for r in i.results}
     late = {v: tuple(x for x in trigger if x in left) for v, trigger in late.items() if v in left}
     return _State(result, late, state.plan, origin, (*state.dropped, *sorted(dropped, key=lambda v: v.number)))
-
-
-def scratch_bytes(plan: Plan) -> int:
-    """The bytes of all scratch buffers."""
-    return sum(b.nbytes for b in plan.buffers if b.role == SCRATCH)
