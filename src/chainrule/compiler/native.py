@@ -40,7 +40,7 @@ from chainrule.compiler.llvm.values import kind_of
 from chainrule.compiler.passes import Report, optimize
 from chainrule.compiler.passes.recompute import REASON as RECOMPUTE_REASON
 from chainrule.compiler.passes.recompute import Recomputed, recompute
-from chainrule.compiler.plan import Late, plan
+from chainrule.compiler.plan import Late, Orders, plan
 from chainrule.compiler.threads import Choice, available_cores, get_num_threads, pool
 from chainrule.ir.graph import Graph
 
@@ -104,7 +104,9 @@ class NativeProgram:
         self.graph, self.reports = optimize(graph)
         self.recomputed = None if memory_budget is None else self._recompute(memory_budget)
         optimized = time.perf_counter()
-        self.plan = self._planned(self.graph, self.recomputed.late if self.recomputed else {})
+        self.plan = self._planned(
+            self.graph, *((self.recomputed.late, self.recomputed.orders) if self.recomputed else ({}, {}))
+        )
         planned = time.perf_counter()
         self.module = Module(self.target)
         self._scratch = 0
@@ -134,8 +136,8 @@ class NativeProgram:
         self._free: list[_Memory] = []
         self._lock = threading.Lock()
 
-    def _planned(self, graph: Graph, late: Late) -> Plan:
-        return plan(graph, NATIVE, self.target.has_f16, late)
+    def _planned(self, graph: Graph, late: Late, orders: Orders) -> Plan:
+        return plan(graph, NATIVE, self.target.has_f16, late, orders)
 
     def _recompute(self, budget: int) -> Recomputed:
         """Replace the graph by one whose plan stays within a budget, as the last pass."""

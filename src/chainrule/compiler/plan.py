@@ -31,6 +31,7 @@ from chainrule.compiler.kernels import (
     Kernel,
     Layout,
     Loop,
+    Order,
     Plan,
     Product,
     Reduction,
@@ -52,6 +53,7 @@ VIEWS = ("reshape", "permute", "broadcast_to", "getitem", "flip", "alias", "deta
 _REDUCTIONS = ("sum", "amax", "amin")
 #: the values that have to be there before a result is computed
 Late = Mapping[Value, tuple[Value, ...]]
+Orders = Mapping[Value, Order]
 
 
 class _Group:
@@ -62,11 +64,12 @@ class _Group:
         self.items: list[Instruction] = []
         self.made: set[Value] = set()
         self.read: set[Value] = set()
+        self.order: Order | None = None
 
 
 class _Planner:
-    def __init__(self, graph: Graph, lowered: frozenset[str], has_f16: bool, late: Late) -> None:
-        self.graph, self.lowered, self.has_f16, self.late = graph, lowered, has_f16, late
+    def __init__(self, graph: Graph, lowered: frozenset[str], has_f16: bool, late: Late, orders: Orders) -> None:
+        self.graph, self.lowered, self.has_f16, self.late, self.orders = graph, lowered, has_f16, late, orders
         #: the first group that the instruction at hand may join
         self.after = 0
         self.buffers: list[Buffer] = []
@@ -198,9 +201,10 @@ class _Planner:
 
     def _join(self, i: Instruction, space: Shape, axes: tuple[int, ...] | None, after: int = 0) -> None:
         start = max(after, self.after, *(self.ready[v] for v in i.inputs))
+        order = self.orders.get(i.results[0])
         for p in range(start, len(self.groups)):
             g = self.groups[p]
-            if g.space != space or not _compatible(g, axes):
+            if g.space != space or not _compatible(g, axes) or (order is not None and g.order not in (None, order)):
                 continue
             late = [v for v in i.inputs if self.ready[v] >= p]
             if late and i.op.name == "one_hot":  # its input has another space, so it comes from memory
@@ -222,7 +226,7 @@ class _Planner:
         if axes is None:
             group.made.update(i.results)
         else:
-            group.axes = axes
+            group.axes, group.order = axes, self.orders.get(i.results[0], group.order)
         for r in i.results:
             self.ready[r] = position
 
@@ -284,7 +288,8 @@ class _Planner:
                     body.append(i)
             if i.results[0] in g.made and i.results[0] in needed:
                 stores.append(Store(i.results[0], self._access(i.results[0], order)))
-        return Loop(tuple(g.space[d] for d in order), len(axes), loads, body, stores, reductions, counters)
+        space = tuple(g.space[d] for d in order)
+        return Loop(space, len(axes), loads, body, stores, reductions, counters, g.order)
 
     def _reduced(self, i: Instruction, kept: list[int]) -> Access:
         layout = self.layout(i.results[0])
@@ -337,12 +342,19 @@ def _compatible(g: _Group, axes: tuple[int, ...] | None) -> bool:
     return axes is None or g.axes is None or g.axes == axes
 
 
-def plan(graph: Graph, lowered: frozenset[str], has_f16: bool = True, late: Late | None = None) -> Plan:
+def plan(
+    graph: Graph,
+    lowered: frozenset[str],
+    has_f16: bool = True,
+    late: Late | None = None,
+    orders: Orders | None = None,
+) -> Plan:
     """Kernels and memory for a graph; ``lowered`` names the ops with machine code, float16 only with ``has_f16``.
 
-    ``late`` holds back results until other values are there, though their own inputs are ready before.
+    ``late`` holds back results until other values are there, though their own inputs are ready before; ``orders`` says
+    in which order reductions have to combine.
     """
-    p = _Planner(graph, lowered, has_f16, late or {})
+    p = _Planner(graph, lowered, has_f16, late or {}, orders or {})
     for v in graph.inputs:
         p.buffer(v, INPUT)
         p.ready[v] = -1

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chainrule.compiler.kernels import Access, Check, Loop, Reduction
+from chainrule.compiler.kernels import Access, Check, Loop, Order, Reduction
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.target import Target
 from chainrule.compiler.llvm.values import Value, kind_of
@@ -50,11 +50,12 @@ class Walk(NamedTuple):
     vector: int
     width: int
 
-    def order(self) -> tuple[Any, ...]:
+    @property
+    def order(self) -> Order:
         """What the bits of a reduction depend on: with equal orders, the same terms are combined in the same order."""
         if not self.dims or self.dims[self.vector][2]:
-            return ("one after the other",)
-        return ("by lanes", self.width, *(n for n, _, kept in self.dims if not kept))
+            return ()
+        return self.width, *(n for n, _, kept in self.dims if not kept)
 
 
 def walk_of(loop: Loop, target: Target) -> Walk:
@@ -65,15 +66,21 @@ def walk_of(loop: Loop, target: Target) -> Walk:
     walks = [a.strides for a in accesses] + list(loop.counters.values())
     dims = [(n, tuple(w[d] for w in walks), d < kept) for d, n in enumerate(loop.space)]
     dims = _collapse([d for d in dims if d[0] != 1])
-    vector = _choose(dims, len(accesses))
+    vector = _choose(dims, len(accesses), loop.order)
     widest = max([a.buffer.dtype.itemsize for a in accesses] + [r.dtype.itemsize for i in loop.body for r in i.results])
     size = dims[vector][0] if dims else 1
-    return Walk(accesses, dims, vector, min(target.width(widest), 1 << (size.bit_length() - 1) if size else 1))
+    width = min(target.width(widest), 1 << (size.bit_length() - 1) if size else 1)
+    return Walk(accesses, dims, vector, loop.order[0] if loop.order else width)
 
 
-def _choose(dims: Sequence[_Dim], accesses: int) -> int:
-    """The dimension to vectorize: the one, among the last of each sort, with the most contiguous accesses."""
+def _choose(dims: Sequence[_Dim], accesses: int, order: Order | None) -> int:
+    """The dimension to vectorize: the one, among the last of each sort, with the most contiguous accesses.
+
+    An order that is wanted settles the sort: kept for one after the other, else reduced.
+    """
     candidates = [d for d in range(len(dims)) if d + 1 == len(dims) or dims[d][2] != dims[d + 1][2]]
+    if order is not None:
+        candidates = [d for d in candidates if dims[d][2] == (not order)] or candidates
 
     def score(d: int) -> tuple[int, int]:
         return -sum(1 for s in dims[d][1][:accesses] if s not in (0, 1)), d

@@ -10,7 +10,7 @@ to the resulting program at its new peak.
 
 The second computation is the same instruction on the same values, so it gives the same bits; what is random is drawn
 from counters and gives the same numbers. Only sums could notice: the order of their additions depends on the loop that
-they run in. A program whose sums would be ordered differently is not used.
+they run in. So the plan is told to keep every order, and a program in which it cannot is not used.
 
 Sources: Griewank and Walther, "Algorithm 799: revolve", 2000; Chen, Xu, Zhang, Guestrin, "Training Deep Nets with
 Sublinear Memory Cost", 2016 (segments under a limit, found by a walk over the forward pass).
@@ -27,23 +27,21 @@ from chainrule.compiler.llvm.loops import walk_of
 from chainrule.compiler.llvm.target import Target
 from chainrule.compiler.passes.liveness import Cut, profile
 from chainrule.compiler.passes.simplify import drop_dead
-from chainrule.compiler.plan import VIEWS
+from chainrule.compiler.plan import VIEWS, Late, Orders
 from chainrule.core.shapes import size_of
 from chainrule.ir.graph import Graph, Instruction, Value
 
 REASON = "values that wait long for their use are computed a second time instead of being kept"
-#: how often the result is searched again for what can be dropped at its new peak, what a round must gain, and after how
-#: many plans no further round is begun
-ROUNDS, GAIN, PLANS = 12, 0.01, 150
+#: how often the result is searched again for what can be dropped at its new peak, and what a round must gain
+ROUNDS, GAIN = 12, 0.01
 #: how often the limit of the walk is lowered by what the plan shows beyond it
 TRIES = 4
-#: shares of the budget that are aimed at, where one cut is not enough
-TARGETS = (1.0, 0.8, 1.25)
+#: shares of the budget that are aimed at, where one cut is not enough; the later ones while so many plans were made
+AIMS, PLANS = (1.0, 0.8, 1.25), 60
 #: if that is not enough: which shares of the candidates are tried with which shares of the budget as the limit
 SHARES, LIMITS = (1.0, 0.5, 0.25), (1.0, 0.8, 0.6, 0.4, 0.2)
 
-Late = dict[Value, tuple[Value, ...]]
-Planner = Callable[[Graph, Late], Plan]
+Planner = Callable[[Graph, Late, Orders], Plan]
 
 
 class Recomputed(NamedTuple):
@@ -51,7 +49,7 @@ class Recomputed(NamedTuple):
 
     Attributes:
         graph: the new program.
-        late: results that must wait for others, see ``compiler.plan``.
+        late, orders: results that must wait for others, and the orders of reductions, for ``compiler.plan``.
         budget, before, after: bytes: what was asked for, and the peaks of the arena.
         dropped: the values that are computed a second time instead of being kept.
         instructions: how many instructions run a second time.
@@ -60,6 +58,7 @@ class Recomputed(NamedTuple):
 
     graph: Graph
     late: Late
+    orders: Orders
     budget: int
     before: int
     after: int
@@ -84,7 +83,7 @@ def recompute(graph: Graph, budget: int, planner: Planner, target: Target) -> Re
     Raises:
         MemoryBudgetError: if none is found; it names the smallest peak that was reached and what fills it.
     """
-    start = _State(graph, {}, planner(graph, {}), {})
+    start = _State(graph, {}, planner(graph, {}, {}), {})
     search = _Search(budget, planner, target, start)
     found = search.run()
     if found is None:
@@ -93,7 +92,16 @@ def recompute(graph: Graph, budget: int, planner: Planner, target: Target) -> Re
         raise MemoryBudgetError(budget, smallest.plan.arena, start.plan.arena, largest)
     again, work = _extra(found)
     return Recomputed(
-        found.graph, found.late, budget, start.plan.arena, found.plan.arena, found.dropped, again, work, _work(graph)
+        found.graph,
+        found.late,
+        search.orders(found) if found.dropped else {},
+        budget,
+        start.plan.arena,
+        found.plan.arena,
+        found.dropped,
+        again,
+        work,
+        _work(graph),
     )
 
 
@@ -112,9 +120,15 @@ def _extra(state: _State) -> tuple[int, float]:
 class _Search:
     def __init__(self, budget: int, planner: Planner, target: Target, start: _State) -> None:
         self.budget, self.planner, self.target = budget, planner, target
-        self.order = orders(start.plan, target)
+        self.fixed = fixed(start.plan, target)
         self.start = self.smallest = start
         self.aim, self.plans = budget, 0
+
+    def orders(self, state: _State) -> Orders:
+        """The order of every reduction, copies included, as the first program has it."""
+        firsts = {r: state.origin.get(r, r) for i in state.graph.instructions for r in i.results}
+        facts = ((v, self.fixed.get(first, ("unknown",))) for v, first in firsts.items())
+        return {v: known[1] for v, known in facts if known[0] == "order"}
 
     def _excess(self, state: _State) -> int:
         """How far a program is from its budget: bytes beyond it, summed over the kernels, and those of the arena."""
@@ -124,10 +138,10 @@ class _Search:
     def run(self) -> _State | None:
         """The cheapest program under the budget that is found; None if there is none."""
         found = []
-        for share in TARGETS:
+        for share in AIMS:
             self.aim = round(share * self.budget)
             state, rounds = self.start, 0
-            while state.plan.arena > self.budget and rounds < ROUNDS and self.plans < PLANS:
+            while state.plan.arena > self.budget and rounds < ROUNDS and (share == AIMS[0] or self.plans < PLANS):
                 new = self._round(state)
                 if self._excess(new) > (1 - GAIN) * self._excess(state):
                     break
@@ -183,9 +197,9 @@ class _Search:
         """What one walk leads to, with its plan; None if a sum would be computed in another order."""
         self.plans += 1
         state = rewrite(state, cut, *cut.walk(droppable, limit))
-        state = state._replace(plan=self.planner(state.graph, state.late))
-        for v, order in orders(state.plan, self.target).items():
-            if self.order.get(state.origin.get(v, v), order) != order:
+        state = state._replace(plan=self.planner(state.graph, state.late, self.orders(state)))
+        for v, facts in fixed(state.plan, self.target).items():
+            if self.fixed.get(state.origin.get(v, v), facts) != facts:
                 return None
         if state.plan.arena < self.smallest.plan.arena:
             self.smallest = state
@@ -205,15 +219,15 @@ def cost(i: Instruction) -> float:
     return 0.1e-3 * max(size_of(v.shape) for v in (*i.inputs, *i.results))
 
 
-def orders(plan: Plan, target: Target) -> dict[Value, Any]:
-    """On what, beyond the terms, each reduction's and each product's result depends."""
-    found: dict[Value, Any] = {}
+def fixed(plan: Plan, target: Target) -> dict[Value, tuple[Any, ...]]:
+    """On what, beyond the terms, each reduction's (an order) and each product's (sizes, strides) bits depend."""
+    found: dict[Value, tuple[Any, ...]] = {}
     for k in plan.kernels:
         if isinstance(k, Loop) and k.reductions:
-            order = walk_of(k, target).order()
+            order = ("order", walk_of(k, target).order)
             found.update((r.result, order) for r in k.reductions if r.value.dtype.kind == "f")
         elif isinstance(k, Product):
-            found[k.instruction.results[0]] = (k.batch, k.m, k.n, k.k, *(x.strides for x in (k.a, k.b, k.c)))
+            found[k.instruction.results[0]] = ("product", k.batch, k.m, k.n, k.k, *(x.strides for x in (k.a, k.b, k.c)))
     return found
 
 
