@@ -11,6 +11,8 @@ from chainrule.compiler.plan import VIEWS
 from chainrule.ir.graph import Graph, Instruction, Value
 
 _NEVER = -1
+#: the share of the arena that a value must take to be worth dropping
+WORTH = 1e-3
 
 
 def _written(k: Kernel) -> list[tuple[Value, Buffer]]:
@@ -92,8 +94,10 @@ class Cut:
 
     @property
     def candidates(self) -> list[Value]:
-        """The values that wait at the peak in memory and could be dropped, in the order in which they are computed."""
-        found = [v for v in self.stored if v in self.position and self.early(v) and self.waits(v)]
+        """The values that wait in memory at the peak and are worth dropping, in the order in which they are computed."""
+        least = self.plan.arena * WORTH
+        found = [v for v, b in self.stored.items() if v in self.position and b.nbytes >= least]
+        found = [v for v in found if self.early(v) and self.waits(v)]
         return sorted((v for v in found if v not in self.kept), key=lambda v: (self.position[v], v.number))
 
     def ranked(self, cost: Callable[[Instruction], float]) -> list[Value]:
