@@ -1,8 +1,8 @@
 """The memory of reverse mode: proportional to depth x batch, and what a memory budget costs in time.
 
-A training step (SGD) of a network of equal layers of ``WIDTH`` units. The peak is that of the compiled program's scratch
-memory, which is known before it runs; parameters and gradients are not in it. Every step under a budget gives the bits
-of the step without one, which is checked before anything is timed.
+A training step (SGD) of a network of equal layers of ``WIDTH`` units. The peak is that of the program's scratch memory,
+which is known before it runs; parameters and gradients are not in it. Every step under a budget gives the bits of the
+step without one, which is checked before anything is timed.
 """
 
 from __future__ import annotations

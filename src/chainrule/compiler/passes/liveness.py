@@ -94,7 +94,7 @@ class Cut:
 
     @property
     def candidates(self) -> list[Value]:
-        """The values that wait in memory at the peak and are worth dropping, in the order in which they are computed."""
+        """The values that wait in memory at the peak and are worth dropping, in the order of their computation."""
         least = self.plan.arena * WORTH
         found = [v for v, b in self.stored.items() if v in self.position and b.nbytes >= least]
         found = [v for v in found if self.early(v) and self.waits(v)]

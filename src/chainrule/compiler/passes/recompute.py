@@ -36,6 +36,8 @@ REASON = "values that wait long for their use are computed a second time instead
 ROUNDS, GAIN = 12, 0.01
 #: how often the limit of the walk is lowered by what the plan shows beyond it
 TRIES = 4
+#: what share of the excess that a round could remove it may leave if that saves work
+SLACK = 0.1
 #: shares of the budget that are aimed at, where one cut is not enough; the later ones while so many plans were made
 AIMS, PLANS = (1.0, 0.8, 1.25), 60
 #: if that is not enough: which shares of the candidates are tried with which shares of the budget as the limit
@@ -158,14 +160,10 @@ class _Search:
         ranked = cut.ranked(cost)
         high = len(ranked)
         best = self._attempt(state, cut, set(ranked))
-        for share in SHARES if best.plan.arena > self.budget else ():
-            count = round(share * len(ranked))
-            for limit in LIMITS:
-                found = self._walked(state, cut, set(ranked[:count]), round(limit * self.aim))
-                if found is not None and self._excess(found) < self._excess(best):
-                    best, high = found, count
         if best.plan.arena > self.budget:
-            return best
+            best = self._wider(state, cut, ranked)
+            if best.plan.arena > self.budget:
+                return best
         low = 0  # dropping the first `high` of them is enough, the first `low` is not
         work = _work(best.graph)
         while high - low > 1:
@@ -178,6 +176,17 @@ class _Search:
             if _work(found.graph) <= work:
                 best, work = found, _work(found.graph)
         return best
+
+    def _wider(self, state: _State, cut: Cut, ranked: list[Value]) -> _State:
+        """Many walks: of those that leave about the smallest excess, the one with the least work."""
+        tried = [state]
+        for share in SHARES:
+            droppable = set(ranked[: round(share * len(ranked))])
+            walks = (self._walked(state, cut, droppable, round(limit * self.aim)) for limit in LIMITS)
+            tried += [found for found in walks if found is not None]
+        excess = [self._excess(s) for s in tried]
+        allowed = min(excess) + SLACK * (excess[0] - min(excess))
+        return min((s for s, e in zip(tried, excess, strict=True) if e <= allowed), key=lambda s: _work(s.graph))
 
     def _attempt(self, state: _State, cut: Cut, droppable: set[Value]) -> _State:
         """Walks with limits that come down by what their plans have beyond the budget."""
