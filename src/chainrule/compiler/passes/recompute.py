@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 from chainrule.compiler.budget import MemoryBudgetError
 from chainrule.compiler.kernels import Loop, Plan, Product
-from chainrule.compiler.llvm.loops import walk_of
 from chainrule.compiler.llvm.target import Target
+from chainrule.compiler.llvm.walk import walk_of
 from chainrule.compiler.passes.liveness import Cut, profile
 from chainrule.compiler.passes.simplify import drop_dead
 from chainrule.compiler.plan import VIEWS, Late, Orders
