@@ -44,6 +44,7 @@ from chainrule.compiler.passes.recompute import REASON as RECOMPUTE_REASON
 from chainrule.compiler.passes.recompute import Recomputed, recompute
 from chainrule.compiler.plan import Late, Orders, plan
 from chainrule.compiler.threads import Choice, available_cores, get_num_threads, pool
+from chainrule.core.memory import address
 from chainrule.ir.graph import Graph, Instruction
 
 #: ops that the native backend lowers; all others run their reference kernels
@@ -56,20 +57,20 @@ class _Memory:
     def __init__(self, program: Plan, scratch: int) -> None:
         total = program.arena + scratch
         self.block = np.zeros(total + ALIGN, np.uint8)
-        first = self.block.__array_interface__["data"][0]
+        first = address(self.block)
         self.start = -first % ALIGN
         self.arena = self.block[self.start : self.start + total]
-        address = first + self.start
+        start = first + self.start
         self.table = np.zeros(len(program.buffers) + WORDS, np.uintp)
         for b in program.buffers:
             if b.role == SCRATCH:
-                self.table[b.number] = address + b.offset
-        self.table[len(program.buffers)] = address + program.arena
+                self.table[b.number] = start + b.offset
+        self.table[len(program.buffers)] = start + program.arena
         for b, array in program.constants:
-            self.table[b.number] = array.__array_interface__["data"][0]
+            self.table[b.number] = address(array)
         #: arrays whose addresses stand in the table during a call, by buffer
         self.held: dict[Buffer, np.ndarray[Any, Any]] = {}
-        self.address = int(self.table.__array_interface__["data"][0])
+        self.address = int(address(self.table))
 
     def array(self, b: Buffer) -> np.ndarray[Any, Any]:
         """A scratch buffer as an array."""
@@ -384,12 +385,12 @@ class NativeProgram:
         held = memory.held
         for b, a in zip(self.plan.inputs, arrays, strict=True):
             if not a.flags.c_contiguous or not a.flags.aligned:
-                a = np.ascontiguousarray(a)
+                a = np.require(a, requirements="CA")
             held[b] = a
-            memory.table[b.number] = a.__array_interface__["data"][0]
+            memory.table[b.number] = address(a)
         for b, shape in self._outputs:
             out = held[b] = np.empty(shape, b.dtype)
-            memory.table[b.number] = out.__array_interface__["data"][0]
+            memory.table[b.number] = address(out)
         self.execute(memory)
         return [
             self._output(v.shape, layout, memory)
@@ -429,7 +430,7 @@ class NativeProgram:
         seconds Python gets a chance to act on signals.
         """
         words, base = moves.words(), len(self.plan.buffers)
-        memory.table[base + MOVES] = words.__array_interface__["data"][0]
+        memory.table[base + MOVES] = address(words)
         threads = min(get_num_threads(), available_cores()) if self.parallel else 1
         done, each = 0, SLICE
         while done < count:

@@ -36,6 +36,7 @@ from chainrule.compiler.program import (
 from chainrule.compiler.verify import verify_program
 from chainrule.compiler.watch import Identities
 from chainrule.core import trees
+from chainrule.core.memory import address
 from chainrule.core.shapes import size_of
 from chainrule.ir.state import get_state
 from chainrule.tape.clock import Stamper, owner
@@ -103,7 +104,7 @@ class BoundProgram:
             if isinstance(s, Scalar):
                 cell = np.empty((), s.dtype)
                 self._scalars.append((s.read, cell))
-                self.memory.table[self._numbers[n]] = cell.__array_interface__["data"][0]
+                self.memory.table[self._numbers[n]] = address(cell)
         self._state = [(s.held, self._numbers[n]) for n, s in enumerate(program.sources) if isinstance(s, State)]
         written = [(s.held, at) for s, at in program.writes if isinstance(s, State)]
         self._written = [t for t, _ in written]
@@ -133,7 +134,7 @@ class BoundProgram:
                 self._results[at] = (b.number, v.shape, v.dtype)
             else:
                 array = self._owned[at] = np.empty(v.shape, v.dtype)
-                self.memory.table[b.number] = array.__array_interface__["data"][0]
+                self.memory.table[b.number] = address(array)
         #: outputs that are (views of) inputs: read before anything is written
         self._borrowed = [at for at, layout in enumerate(plan.outputs) if layout.buffer.role == INPUT]
         self._settable = {at for _, at in self._grads}
@@ -155,7 +156,7 @@ class BoundProgram:
             d = t.numpy_payload()
             if not (d.flags.c_contiguous and d.flags.aligned) or (t._view is not None and t._view.stale):
                 return False
-            self.memory.table[number] = d.__array_interface__["data"][0]
+            self.memory.table[number] = address(d)
         for t in self._written:
             if not t.numpy_payload().flags.writeable:
                 return False
@@ -241,18 +242,18 @@ class BoundProgram:
         held = []
         for index, number in self._arguments:
             a = leaves[index]._d
-            if type(a) is not np.ndarray or not a.flags.c_contiguous or not a.flags.aligned:
-                a = np.ascontiguousarray(a)
+            if type(a) is not np.ndarray or not a.flags.carray:
+                a = np.require(a, requirements="CA")
             held.append(a)
-            table[number] = a.__array_interface__["data"][0]
+            table[number] = address(a)
         for source, number in self._gradients_read:
             a = np.ascontiguousarray(source.tensor(leaves)._d)
             held.append(a)
-            table[number] = a.__array_interface__["data"][0]
+            table[number] = address(a)
         outputs: dict[int, np.ndarray[Any, Any]] = {}
         for at, (number, shape, dtype) in self._results.items():
             a = outputs[at] = np.empty(shape, dtype)
-            table[number] = a.__array_interface__["data"][0]
+            table[number] = address(a)
         self._refresh(outputs)
         self.native.execute(self.memory)
         for at in self._borrowed:
@@ -270,7 +271,7 @@ class BoundProgram:
         for g, at in self._grads:
             a = outputs[at] = g.fresh()
             if self._addresses.get(at) is not a:
-                table[g.number] = a.__array_interface__["data"][0]
+                table[g.number] = address(a)
                 self._addresses[at] = a
 
     # ---- many steps in one call
@@ -314,21 +315,21 @@ class BoundProgram:
         with self._lock:
             for index, number in self._arguments:
                 a = arrays[index]
-                table[number] = a.__array_interface__["data"][0] + start * a.strides[0]
+                table[number] = address(a) + start * a.strides[0]
                 moves.steps.append((number, a.strides[0]))
             outputs: dict[int, np.ndarray[Any, Any]] = {}
             self._refresh(outputs)
             kept = {at for _, at in (*self._copies, *self._graded)}
             for at, stack in stacks.items():
                 layout, step = plan.outputs[at], stack.strides[0]
-                goal = stack.__array_interface__["data"][0] + start * step
+                goal = address(stack) + start * step
                 if at in self._results or (at in self._owned and at not in kept):
                     table[layout.buffer.number] = goal
                     moves.steps.append((layout.buffer.number, step))
                 else:
                     moves.copies.append((self._address(layout), goal, step, step))
             for t, at in self._copies:
-                goal = t._d.__array_interface__["data"][0]
+                goal = address(t._d)
                 moves.copies.append((self._address(plan.outputs[at]), goal, t._d.nbytes, 0))
             if watched is not None:
                 layout, size = plan.outputs[watched], plan.outputs[watched].buffer.dtype.itemsize
@@ -338,7 +339,7 @@ class BoundProgram:
                 done, status = self.native.repeat(self.memory, len(arrays[0]) - start, moves)
             finally:
                 for at in self._owned.keys() & stacks.keys():
-                    table[plan.outputs[at].buffer.number] = self._owned[at].__array_interface__["data"][0]
+                    table[plan.outputs[at].buffer.number] = address(self._owned[at])
                 if status in (0, LOST):
                     self._set_gradients(outputs)
                 self._written_now()

@@ -46,6 +46,7 @@ from chainrule.compiler.llvm import cache
 from chainrule.compiler.llvm.builder import Module
 from chainrule.compiler.llvm.loops import emit_loop
 from chainrule.core.errors import describe_place
+from chainrule.core.memory import address
 from chainrule.core.shapes import Shape, size_of
 from chainrule.ir.graph import Instruction, Value
 from chainrule.ir.op import REGISTRY
@@ -134,7 +135,7 @@ class _Memory:
         for b in sorted(plan.buffers, key=lambda b: b in aliases):
             if b.role == INPUT and b.nbytes >= LARGE and b not in replaced and not strict:
                 self.arrays[b] = a = np.ascontiguousarray(given[b], b.dtype).reshape(-1)
-                self.table[b.number] = a.__array_interface__["data"][0]
+                self.table[b.number] = address(a)
                 continue
             if b.role == SCRATCH:
                 self.where[b] = 0, _GUARD + b.offset
@@ -149,15 +150,15 @@ class _Memory:
             block, at = self.where[b]
             held = self.blocks[block][at : at + b.nbytes]
             self.arrays[b] = held.view(b.dtype)
-            self.table[b.number] = held.__array_interface__["data"][0]
+            self.table[b.number] = address(held)
         self.scratch = self._block(scratch)
-        self.table[-1] = self.scratch.__array_interface__["data"][0]
-        self.address = int(self.table.__array_interface__["data"][0])
+        self.table[-1] = address(self.scratch)
+        self.address = int(address(self.table))
 
     def _block(self, nbytes: int) -> Array:
         """Bytes from a multiple of the guard's size on, full of what no kernel would compute."""
         whole = np.full(nbytes + 3 * _GUARD, _FILL, np.uint8)
-        start = _GUARD + -whole.__array_interface__["data"][0] % _GUARD
+        start = _GUARD + -address(whole) % _GUARD
         self.blocks.append(whole[start - _GUARD : start + nbytes + _GUARD])
         return whole[start : start + nbytes]
 
@@ -346,12 +347,12 @@ def _inside(native: NativeProgram, k: Loop, n: int, known: dict[Value, Range]) -
         [Store(v, Access(b, 0, steps)) for v, b in new.items()], [], k.counters,
     )  # fmt: skip
     arrays = [np.ascontiguousarray(known[v].value) for v in loads] + [np.zeros(b.size, b.dtype) for b in new.values()]
-    table = np.array([a.__array_interface__["data"][0] for a in arrays], np.uintp)
+    table = np.array([address(a) for a in arrays], np.uintp)
     module = Module(native.target)
     emit_loop(module, "body", loop)
     with module.function("run", table="ptr") as builder, builder.denormals_flushed():
         builder.call("body", builder.args[0])
-    cache.build(module.text, native.target).function("run", "ptr")(table.__array_interface__["data"][0])
+    cache.build(module.text, native.target).function("run", "ptr")(address(table))
     for i, found in zip(k.body, arrays[len(loads) :], strict=True):
         result = Result(i, Access(new[i.results[0]], 0, steps), known[i.results[0]])
         error = _difference(k, n, result, found[: size_of(k.space)].reshape(k.space))
