@@ -122,7 +122,11 @@ class Loop:
 
 
 class Product(NamedTuple):
-    """C = A B for matrices in the last two dimensions of accesses; leading dimensions are a batch."""
+    """C = A B for matrices in the last two dimensions of accesses; leading dimensions are a batch.
+
+    An ``epilogue`` is a loop over the elements of C, computed while they are in registers: what it loads from there
+    is the product; C is written only if that is one of its stores.
+    """
 
     instruction: Instruction
     batch: Shape
@@ -132,10 +136,28 @@ class Product(NamedTuple):
     a: Access
     b: Access
     c: Access
+    epilogue: Loop | None = None
+
+    @property
+    def reads(self) -> list[Access]:
+        """What is read: operands, and what the epilogue loads beside the product."""
+        more = self.epilogue.loads.values() if self.epilogue else ()
+        return [self.a, self.b, *(a for a in more if a.buffer is not self.c.buffer)]
+
+    @property
+    def writes(self) -> list[Access]:
+        """What is written, over the batch and the two dimensions of C."""
+        return [s.access for s in self.epilogue.stores] if self.epilogue else [self.c]
 
     def __str__(self) -> str:
         batch = f" {list(self.batch)} times" if self.batch else ""
-        return f"product{batch} [{self.m}, {self.k}] [{self.k}, {self.n}]\n  {self.c} = {self.a} {self.b}"
+        lines = [f"product{batch} [{self.m}, {self.k}] [{self.k}, {self.n}]"]
+        if self.epilogue is None:
+            return "\n".join([*lines, f"  {self.c} = {self.a} {self.b}"])
+        names = [repr(v) for v, a in self.epilogue.loads.items() if a.buffer is self.c.buffer]
+        e, more = self.epilogue, {v: a for v, a in self.epilogue.loads.items() if a.buffer is not self.c.buffer}
+        rest = Loop(e.space, 0, more, e.body, e.stores, [], {})
+        return "\n".join([*lines, f"  {', '.join(names)} = {self.a} {self.b}", f"then {rest}"])
 
 
 class Check(NamedTuple):

@@ -14,6 +14,7 @@ import numpy as np
 
 from chainrule.compiler.kernels import Check, Loop, Reduction
 from chainrule.compiler.llvm.builder import Builder, Module
+from chainrule.compiler.llvm.points import compute
 from chainrule.compiler.llvm.values import Value, kind_of
 from chainrule.compiler.llvm.vmath import EMITTERS
 from chainrule.core.shapes import size_of
@@ -187,14 +188,10 @@ class _Emitter:
     ) -> None:
         b, name, result = self.b, instruction.op.name, instruction.results[0]
         xs = [known[v] for v in instruction.inputs]
-        if name == "copy":
-            known[result] = xs[0]
-        elif name == "cast":
-            known[result] = b.cast(xs[0], kind_of(result.dtype))
-        elif name == "one_hot":
+        if name == "one_hot":
             known[result] = b.cast(b.eq(self._counter(result, i, width, index), b.cast(xs[0], "i64")), "i64")
         else:
-            known[result] = EMITTERS[name](b, width, kind_of(instruction.inputs[-1].dtype), *xs)
+            known[result] = compute(b, instruction, xs, width)
 
     def _counter(self, v: graph.Value, i: Value, width: int, index: list[Value]) -> Value:
         """The index along a dimension of the space, which a one-hot compares with."""
