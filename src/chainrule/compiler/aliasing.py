@@ -47,7 +47,7 @@ def _read(k: Kernel) -> set[Buffer]:
     if isinstance(k, Loop):
         return {a.buffer for a in k.loads.values()}
     if isinstance(k, Product):
-        return {a.buffer for a in k.reads}
+        return {a.buffer for a, _ in k.reads}
     if isinstance(k, Check):
         return {k.access.buffer}
     return {layout.buffer for layout in k.inputs}
@@ -55,7 +55,9 @@ def _read(k: Kernel) -> set[Buffer]:
 
 def _same_element(k: Kernel, old: Buffer, new: Buffer) -> bool:
     """Whether a loop (or what follows a product) that writes ``new`` reads from ``old`` only at the point it writes."""
-    if isinstance(k, Product) and k.epilogue is not None and old not in (k.a.buffer, k.b.buffer):
+    if isinstance(k, Product) and k.epilogue is not None:
+        if old in _read(k._replace(epilogue=None)):
+            return False
         k = k.epilogue
     if not isinstance(k, Loop):
         return False

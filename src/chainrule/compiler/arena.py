@@ -51,7 +51,7 @@ def touched(k: Kernel) -> list[Buffer]:
             + [r.access.buffer for r in k.reductions]
         )
     if isinstance(k, Product):
-        return [a.buffer for a in (*k.reads, *k.writes)]
+        return [*(a.buffer for a, _ in k.reads), *(a.buffer for a in k.writes)]
     if isinstance(k, Check):
         return [k.access.buffer]
     work = [k.work] if isinstance(k, Routine) and k.work else []

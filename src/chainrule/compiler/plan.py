@@ -4,7 +4,8 @@
    of the same buffer.
 2. Elementwise instructions and reductions join a loop over the same space as their inputs where that is possible, so
    that what is used only inside it never reaches memory (NOTE [fusion]).
-3. A loop over the elements of a matrix product becomes the product's epilogue (``compiler.epilogues``).
+3. A loop over the elements of a matrix product becomes the product's epilogue (``compiler.epilogues``), and products
+   look up rows that were gathered for them alone (``compiler.gathers``).
 4. Scratch buffers that do not live at the same time share the arena.
 
 NOTE [fusion]. Kernels run in order, and each depends on earlier ones only. An instruction may join the loop at position
@@ -21,6 +22,7 @@ import numpy as np
 
 from chainrule.compiler.arena import arrange, touched
 from chainrule.compiler.epilogues import fuse_epilogues
+from chainrule.compiler.gathers import fold_gathers
 from chainrule.compiler.kernels import (
     CONSTANT,
     INPUT,
@@ -347,7 +349,8 @@ def plan(graph: Graph, lowered: frozenset[str], has_f16: bool = True) -> Plan:
         p.place(i)
     kernels = p.kernels()
     outputs = tuple(p.layout(v) for v in graph.outputs)
-    kernels = fuse_epilogues(kernels, {layout.buffer for layout in outputs})
+    kept = {layout.buffer for layout in outputs}
+    kernels = fold_gathers(fuse_epilogues(kernels, kept), kept)
     _drop_unused(kernels, p, outputs)
     _own_outputs(graph, p, outputs)
     inputs = tuple(p.layouts[v].buffer for v in graph.inputs)

@@ -36,6 +36,7 @@ from chainrule.compiler.kernels import (
     Plan,
     Product,
     Routine,
+    Rows,
     Store,
     row_major,
 )  # fmt: skip
@@ -216,8 +217,7 @@ def _read(v: Value) -> Instruction:
 
 
 def _product(k: Product, memory: _Memory, known: dict[Value, Range]) -> list[Result]:
-    a = memory.read(k.a, (*k.batch, k.m, k.k))
-    b = memory.read(k.b, (*k.batch, k.k, k.n))
+    a, b = _operand(k.a, (*k.batch, k.m, k.k), k.a_rows, memory), _operand(k.b, (*k.batch, k.k, k.n), k.b_rows, memory)
     product = sum_bounds.product(a, b)
     if k.epilogue is None:
         return [Result(k.instruction, k.c, product)]
@@ -225,11 +225,18 @@ def _product(k: Product, memory: _Memory, known: dict[Value, Range]) -> list[Res
     return [r._replace(instruction=k.instruction) if r.place is k.c else r for r in results]
 
 
+def _operand(a: Access, shape: Shape, rows: Rows | None, memory: _Memory) -> Array:
+    if rows is None:
+        return memory.read(a, shape)
+    table: Array = memory.read(a, (rows.size, shape[1]))[memory.read(rows.index, shape[:1])]
+    return table
+
+
 def _whole(k: Routine | Call, memory: _Memory) -> list[Result]:
     """An op on whole arrays, by its reference kernel."""
     i = k.instruction
     xs = [memory.read(x, v.shape) for v, x in zip(i.inputs, k.inputs, strict=True)]
-    ranges = sum_bounds.whole(i, xs)
+    ranges = sum_bounds.whole(i, xs)[: len(k.outputs)]
     return [Result(i, x, r) for x, r in zip(k.outputs, ranges, strict=True)]
 
 

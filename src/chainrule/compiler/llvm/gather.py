@@ -79,6 +79,9 @@ def emit_places(module: Module, name: str, r: Routine) -> None:
 
     It returns 1, having touched nothing, if an index is out of bounds; else 0.
     """
+    if not r.outputs:
+        _emit_check(module, name, r)
+        return
     p = _Places(r)
     dtype = r.instruction.results[0].dtype
     kind = kind_of(dtype) if p.mode == ADD and dtype.kind != "b" else moved_kind(dtype.itemsize)
@@ -107,6 +110,14 @@ def emit_places(module: Module, name: str, r: Routine) -> None:
             places = [base(b, table, x) for x in (p.table, p.at, p.other)]
             walk(b, outer, places, [kind, integer, kind], slice_at)
         b.ret(b.i64(0))
+
+
+def _emit_check(module: Module, name: str, r: Routine) -> None:
+    """A function ``i64 name(ptr table)``: 1 if an index of a take is out of bounds, else 0."""
+    x, index = r.instruction.inputs
+    with module.function(name, internal=True, inline=False, returns="i64", table="ptr") as b:
+        bad = outside(b, b.args[0], r.inputs[1], index.shape, x.shape[r.instruction.params["axis"]], True)
+        b.ret(b.cast(b.cast(bad, "u8"), "i64"))
 
 
 def _read_rows(b: Builder, p: _Places, kind: str, integer: str) -> None:

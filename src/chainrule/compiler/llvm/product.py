@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chainrule.compiler.kernels import Access, Product
+from chainrule.compiler.kernels import Access, Product, Rows
 from chainrule.compiler.llvm.builder import Builder
-from chainrule.compiler.llvm.gemm_plan import Epilogue, ProductSpec
+from chainrule.compiler.llvm.gemm_plan import Epilogue, Index, ProductSpec
 from chainrule.compiler.llvm.points import compute
 from chainrule.compiler.llvm.values import BYTES, Value, kind_of
 from chainrule.ir import graph
@@ -21,12 +21,17 @@ def product_spec(p: Product) -> ProductSpec:
         p.a.strides[rank:], p.b.strides[rank:], c.strides[rank:],
         batch=p.batch, a_batch=p.a.strides[:rank], b_batch=p.b.strides[:rank], c_batch=c.strides[:rank],
         epilogue=_epilogue(p), extras=tuple(extras),
+        a_index=_index(p.a_rows), b_index=_index(p.b_rows),
     )  # fmt: skip
 
 
 def operands(p: Product) -> tuple[list[Access], list[Access]]:
     """What the pointers of a product's function stand for: A, B and C, and those that follow the scratch memory."""
-    return [p.a, p.b, p.writes[0]], _extras(p)
+    return [p.a, p.b, p.writes[0]], [*(rows.index for rows in (p.a_rows, p.b_rows) if rows), *_extras(p)]
+
+
+def _index(rows: Rows | None) -> Index | None:
+    return None if rows is None else Index(kind_of(rows.index.buffer.dtype), rows.index.strides[0], rows.size)
 
 
 def _extras(p: Product) -> list[Access]:
