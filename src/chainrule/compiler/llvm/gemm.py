@@ -272,30 +272,43 @@ class _Product:
         b.call(gemm_pack.pack_any(b.module, self.kind), source, place, depth, *numbers)
 
     def ahead(self, run: Run, per: int, z: int) -> Ahead | None:
-        """What tiles of ``z`` rows ask for: of rows of A from far away, or of the next block of B; see gemm_rows."""
-        spec, plan, size = self.spec, self.plan, self.size
-        if plan.chains > 1:
+        """What tiles of ``z`` rows ask for: rows of A from far away, or the next block of k; see gemm_rows."""
+        depth, size = self.plan.depth, self.size
+        if self.plan.chains > 1:
             return None
         if self.a_is_far:
-            return ahead_of(plan.depth, z, self.share(per))
-        if plan.pack == "rows" and plan.depth < spec.K:
-            return ahead_of(plan.depth, -(-plan.depth * z // (spec.M * per)) + 1, per * run.columns * size)
+            return ahead_of(depth, z, self.share(per))
+        if self.plan.pack == "rows" and depth < self.spec.K:
+            return ahead_of(depth, sum(self.parts(run, per, z)), per * run.columns * size)
         return None
 
     def share(self, per: int) -> int:
         """Bytes of a row of A that each of ``per`` tiles asks for."""
         return -(-self.plan.depth * self.size // (per * LINE)) * LINE
 
-    def announce(self, ahead: Ahead, per: int, j: Value, columns: Value, k: Value, z: int, row: Value) -> Value:
+    def parts(self, run: Run, per: int, z: int) -> tuple[int, int]:
+        """How many rows of the next block of B, and pieces as long of A's, a tile of ``z`` rows asks for."""
+        depth, M = self.plan.depth, self.spec.M
+        rows = -(-depth * z // (M * per)) + 1
+        return rows, -(-rows * M // (per * run.columns)) + 1 if self.spec.a_strides == (1, M) else 0
+
+    def announce(self, ahead: Ahead, run: Run, per: int, j: Value, panel: Value, k: Value, z: int, row: Value) -> Value:
         """Where the list of addresses is that a tile asks for."""
         b, depth, size = self.b, self.plan.depth, self.size
-        places = b.offset(self.scratch, self.layout.places)
+        places, count = b.offset(self.scratch, self.layout.places), ahead.rows(depth)
         if self.a_is_far:
-            self.a_rows.list(row + z, row + 2 * z, k * size + j * self.share(per), ahead.rows(depth), places)
-        else:
-            tiles, done = b.sub(self.end, self.begin) * per, b.sub(row, self.begin) * per + j * z
-            low, high = (b.idiv(n * depth, tiles) + k + depth for n in (done, done + z))
-            self.b_rows.list(low, high, columns * size, ahead.rows(depth), places)
+            self.a_rows.list(row + z, row + 2 * z, k * size + j * self.share(per), count, places)
+            return places
+        tiles, done = b.sub(self.end, self.begin) * per, b.sub(row, self.begin) * per + j * z
+        length, following = per * run.columns, k + depth
+        rows, pieces = self.parts(run, per, z)
+        low, high = (b.idiv(n * depth, tiles) + following for n in (done, done + z))
+        self.b_rows.list(low, high, (panel * run.columns + run.start) * size, rows if pieces else count, places)
+        if pieces:
+            total = -(-depth * self.spec.M // length)
+            block = Rows(b, self.kind, self.at(self.a, (following, self.spec.M)), length, total, None, None)
+            low, high = (b.idiv(n * total, tiles) for n in (done, done + z))
+            block.list(low, high, b.i64(0), count - rows, b.offset(places, rows * 8))
         return places
 
     def row_of_tiles(
@@ -323,7 +336,7 @@ class _Product:
                 p = b.offset(self.scratch, j * (plan.depth * run.stride * self.size))
             else:
                 p = self.at(self.p, (k, spec.b_strides[0]), (column, spec.b_strides[1]))
-            places = self.announce(ahead, per, j, panel * run.columns + run.start, k, z, row) if ahead else a
+            places = self.announce(ahead, run, per, j, panel, k, z, row) if ahead else a
             if not blocked:
                 self.call(tile(self.finish()), a, p, row, column, depth=depth, places=places)
                 return
