@@ -23,8 +23,8 @@ from chainrule.ir.graph import Instruction
 
 #: independent accumulators per reduction, so that additions overlap
 ACCUMULATORS = 4
-#: vectors of neighbouring results that are reduced at once, if one instruction is computed on the way; else fewer
-TOGETHER = 8
+#: vectors of neighbouring results that are reduced at once, if nothing is computed on the way; else fewer
+TOGETHER = 16
 #: ops with machine code in loops
 LOWERED = frozenset(EMITTERS) | {"one_hot", "sum", "amax", "amin", "cast", "copy"}
 
@@ -106,7 +106,8 @@ class _Emitter:
 
     def _columns(self, index: list[Value]) -> None:
         """Reductions of neighbouring kept points: some vectors at a time, so that more of a line of memory is used."""
-        b, n, vectors = self.b, self.dims[self.vector][0], max(1, TOGETHER // max(1, len(self.loop.body)))
+        b, n, most = self.b, self.dims[self.vector][0], max(1, TOGETHER // (1 + len(self.loop.body)))
+        vectors = max(1, n // self.width // -(-n // (self.width * most)))
         step = vectors * self.width
         if self.vector or isinstance(self.end, int):
             begin: int | Value = 0
