@@ -206,6 +206,17 @@ def test_rows_of_every_length(target):
         only_loops(checked(lambda x: (x.sum(1), x.amax(1), (x * x).sum(), x.sum(0), x.T.amin(0)), x, target=target))
 
 
+@pytest.mark.parametrize("columns", [15, 127, 128, 129, 300])
+def test_columns_are_summed_in_the_order_of_rows(columns, target):
+    """However many are summed at a time: one alone, with others computed on the way, and with a leading dimension."""
+    x = numbers((2, 37, columns), seed=columns)
+    added = lambda a: np.add.accumulate(a, -2)[..., -1, :]  # noqa: E731
+    native = checked(lambda x: (x.sum(1), (x[0] * 2.0 + 1.0).sum(0), x[1].sum(0)), x, target=target)
+    a = x.numpy()
+    for found, wanted in zip(native([a]), (added(a), added(a[0] * 2 + 1), added(a[1])), strict=True):
+        assert np.array_equal(found, wanted)
+
+
 def test_reductions_of_views(target):
     x = numbers((9, 26))
 

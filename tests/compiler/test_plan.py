@@ -66,13 +66,13 @@ def reads_and_writes(k: Kernel) -> tuple[list, list]:
         writes = [(s.access, k.space) for s in k.stores] + [(r.access, kept) for r in k.reductions]
         return [(a, k.space) for a in k.loads.values()], writes
     if isinstance(k, Product):
-        return [(k.a, (*k.batch, k.m, k.k)), (k.b, (*k.batch, k.k, k.n))], [(k.c, (*k.batch, k.m, k.n))]
+        return k.reads, [(a, (*k.batch, k.m, k.n)) for a in k.writes]
     if isinstance(k, Check):
         return [(k.access, (k.count,))], []
     i = k.instruction
     return (
         [(x, v.shape) for x, v in zip(k.inputs, i.inputs, strict=True)],
-        [(x, v.shape) for x, v in zip(k.outputs, i.results, strict=True)],
+        [(x, v.shape) for x, v in zip(k.outputs, i.results[: len(k.outputs)], strict=True)],
     )
 
 

@@ -57,6 +57,22 @@ def test_an_index_repeated_along_a_slice(width: int, target: Target, fences: Fen
         assert same(found, right)
 
 
+@pytest.mark.parametrize("integer", ["i8", "i4", "u1"])
+@pytest.mark.parametrize(("dtype", "width", "count"), [("f4", 64, 1), ("f4", 77, 5), ("f8", 1500, 3), ("i1", 300, 60)])
+def test_long_rows_are_fetched_ahead(dtype: str, width: int, count: int, integer: str, target: Target, fences: Fences):
+    """Rows of more than a few lines of the cache, dense or between others, indices also from the end or strided."""
+    rng = np.random.default_rng(width)
+    x = rng.integers(-99, 99, (7, 2, width)).astype(dtype)
+    index = rng.integers(0 if integer == "u1" else -7, 7, 2 * count).astype(integer)
+
+    def function(x: cr.Tensor, i: cr.Tensor) -> list[cr.Tensor]:
+        return [TENSORS.take(x, i, axis=0), TENSORS.take(x[:, 1], i[::2], axis=0)]
+
+    found = compiled(function, [x, index], target)([fences(x), fences(index)])
+    assert same(found[0], x[index])
+    assert same(found[1], x[:, 1][index[::2]])
+
+
 def test_writes_leave_the_operand_alone(target: Target):
     x, index, v = np.arange(12.0).reshape(4, 3), np.array([1, 1, -1]), np.ones((3, 3))
 

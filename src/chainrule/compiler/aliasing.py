@@ -41,7 +41,7 @@ def _written(k: Kernel) -> set[Buffer]:
     if isinstance(k, Loop):
         return {s.access.buffer for s in k.stores} | {r.access.buffer for r in k.reductions}
     if isinstance(k, Product):
-        return {k.c.buffer}
+        return {a.buffer for a in k.writes}
     return {layout.buffer for layout in k.outputs} if isinstance(k, Call | Routine) else set()
 
 
@@ -49,14 +49,18 @@ def _read(k: Kernel) -> set[Buffer]:
     if isinstance(k, Loop):
         return {a.buffer for a in k.loads.values()}
     if isinstance(k, Product):
-        return {k.a.buffer, k.b.buffer}
+        return {a.buffer for a, _ in k.reads}
     if isinstance(k, Check):
         return {k.access.buffer}
     return {layout.buffer for layout in k.inputs}
 
 
 def _same_element(k: Kernel, old: Buffer, new: Buffer) -> bool:
-    """Whether a loop that writes ``new`` reads from ``old`` only at the point it writes."""
+    """Whether a loop (or what follows a product) that writes ``new`` reads from ``old`` only at the point it writes."""
+    if isinstance(k, Product) and k.epilogue is not None:
+        if old in _read(k._replace(epilogue=None)):
+            return False
+        k = k.epilogue
     if not isinstance(k, Loop):
         return False
     stores = [s.access for s in k.stores if s.access.buffer is new]

@@ -57,7 +57,7 @@ def touched(k: Kernel) -> list[Buffer]:
             + [r.access.buffer for r in k.reductions]
         )
     if isinstance(k, Product):
-        return [k.a.buffer, k.b.buffer, k.c.buffer]
+        return [*(a.buffer for a, _ in k.reads), *(a.buffer for a in k.writes)]
     if isinstance(k, Check):
         return [k.access.buffer]
     work = [k.work] if isinstance(k, Routine) and k.work else []

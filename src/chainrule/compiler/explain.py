@@ -90,7 +90,8 @@ def _recomputed(r: Recomputed) -> list[str]:
 def _kernel(k: Kernel) -> list[str]:
     first, *rest = str(k).splitlines()
     if isinstance(k, Product):
-        first += f"  ({2 * k.m * k.n * k.k * size_of(k.batch):,} floating-point operations)"
+        first += f"  ({2 * k.m * k.n * k.k * size_of(k.batch):,} floating-point operations"
+        first += f", {len(k.epilogue.body)} instructions fused)" if k.epilogue else ")"
     elif isinstance(k, Loop):
         first += f"  ({size_of(k.space):,} points, {len(k.body)} instructions fused)"
     elif isinstance(k, Call):

@@ -127,8 +127,20 @@ class Loop:
         return "\n".join(lines)
 
 
+class Rows(NamedTuple):
+    """Which rows of a table an operand of a product consists of: indices, which may count from the end, of ``size``."""
+
+    index: Access
+    size: int
+
+
 class Product(NamedTuple):
-    """C = A B for matrices in the last two dimensions of accesses; leading dimensions are a batch."""
+    """C = A B for matrices in the last two dimensions of accesses; leading dimensions are a batch.
+
+    An ``epilogue`` is a loop over the elements of C, computed while they are in registers: what it loads from there
+    is the product; C is written only if that is one of its stores. An operand with ``rows`` is a table of which these
+    rows are meant.
+    """
 
     instruction: Instruction
     batch: Shape
@@ -138,10 +150,40 @@ class Product(NamedTuple):
     a: Access
     b: Access
     c: Access
+    epilogue: Loop | None = None
+    a_rows: Rows | None = None
+    b_rows: Rows | None = None
+
+    @property
+    def reads(self) -> list[tuple[Access, Shape]]:
+        """What is read, over which space: operands, indices, and what the epilogue loads beside the product."""
+        more = self.epilogue.loads.values() if self.epilogue else ()
+        found = [(a, (*self.batch, self.m, self.n)) for a in more if a.buffer is not self.c.buffer]
+        for operand, rows, count, length in (
+            (self.a, self.a_rows, self.m, self.k),
+            (self.b, self.b_rows, self.k, self.n),
+        ):
+            found.append((operand, (*self.batch, rows.size if rows else count, length)))
+            found += [(rows.index, (count,))] if rows else []
+        return found
+
+    @property
+    def writes(self) -> list[Access]:
+        """What is written, over the batch and the two dimensions of C."""
+        return [s.access for s in self.epilogue.stores] if self.epilogue else [self.c]
 
     def __str__(self) -> str:
         batch = f" {list(self.batch)} times" if self.batch else ""
-        return f"product{batch} [{self.m}, {self.k}] [{self.k}, {self.n}]\n  {self.c} = {self.a} {self.b}"
+        lines = [f"product{batch} [{self.m}, {self.k}] [{self.k}, {self.n}]"]
+        operands = " ".join(
+            f"{a} by {rows.index}" if rows else str(a) for a, rows in ((self.a, self.a_rows), (self.b, self.b_rows))
+        )
+        if self.epilogue is None:
+            return "\n".join([*lines, f"  {self.c} = {operands}"])
+        names = [repr(v) for v, a in self.epilogue.loads.items() if a.buffer is self.c.buffer]
+        e, more = self.epilogue, {v: a for v, a in self.epilogue.loads.items() if a.buffer is not self.c.buffer}
+        rest = Loop(e.space, 0, more, e.body, e.stores, [], {})
+        return "\n".join([*lines, f"  {', '.join(names)} = {operands}", f"then {rest}"])
 
 
 class Check(NamedTuple):
@@ -160,7 +202,7 @@ class Routine(NamedTuple):
     """An op with machine code of its own on whole arrays, such as a gather or a sort; ``work`` is its scratch memory.
 
     With ``checks`` its function reports operands that eager mode refuses; then the reference kernel raises the error.
-    ``control`` is the machine code of the blocks of a loop or branch.
+    Without outputs it is no more than these checks. ``control`` is the machine code of the blocks of a loop or branch.
     """
 
     instruction: Instruction
@@ -172,7 +214,7 @@ class Routine(NamedTuple):
 
     def __str__(self) -> str:
         if self.control is None:
-            return f"routine {self.instruction}"
+            return f"{'routine' if self.outputs else 'checks of'} {self.instruction}"
         lines = [f"control {self.instruction}"]
         for code in self.control.codes:
             lines += [f"  {line}" for line in str(code.native.plan).splitlines()]

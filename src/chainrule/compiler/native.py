@@ -32,9 +32,10 @@ from chainrule.compiler.kernels import (
 )
 from chainrule.compiler.llvm import cache
 from chainrule.compiler.llvm.builder import Builder, Module
-from chainrule.compiler.llvm.gemm import ProductSpec, emit_product
+from chainrule.compiler.llvm.gemm import emit_product
 from chainrule.compiler.llvm.loops import LOWERED, emit_check, emit_loop, work
 from chainrule.compiler.llvm.parallel import START, STATUS, emit_barrier
+from chainrule.compiler.llvm.product import operands, product_spec
 from chainrule.compiler.llvm.repeat import COUNT, DONE, MOVES, WORDS, Moves, emit_repeated, emit_repeated_together
 from chainrule.compiler.llvm.routines import ROUTINES, emit_routine
 from chainrule.compiler.llvm.target import Target, host
@@ -255,13 +256,7 @@ class NativeProgram:
         self._steps.append((entry, None))
 
     def _product(self, name: str, p: Product) -> None:
-        kind = kind_of(p.c.buffer.dtype)
-        rank = len(p.batch)
-        spec = ProductSpec(
-            p.m, p.n, p.k, kind,
-            p.a.strides[rank:], p.b.strides[rank:], p.c.strides[rank:],
-            batch=p.batch, a_batch=p.a.strides[:rank], b_batch=p.b.strides[:rank], c_batch=p.c.strides[:rank],
-        )  # fmt: skip
+        spec = product_spec(p)
         code = emit_product(self.module, f"{name}_product", spec)
         self._scratch = max(self._scratch, code.scratch)
         rows = spec.batches * p.m
@@ -272,8 +267,11 @@ class NativeProgram:
             f"{name}_rows", internal=True, inline=False, table="ptr", begin="i64", end="i64", scratch="ptr"
         ) as b:
             table, begin, end, scratch = b.args
-            at = [b.at(b.pointer(table, x.buffer.number), x.offset, kind) for x in (p.a, p.b, p.c)]
-            b.call(code.name, *at, scratch, begin, end)
+            matrices, extras = (
+                [b.at(b.pointer(table, x.buffer.number), x.offset, kind_of(x.buffer.dtype)) for x in group]
+                for group in operands(p)
+            )
+            b.call(code.name, *matrices, scratch, *extras, begin, end)
         with self.module.function(name, internal=True, inline=False, table="ptr") as b:
             scratch = b.pointer(b.args[0], len(self.plan.buffers))
             b.call(f"{name}_rows", b.args[0], b.i64(0), b.i64(rows), scratch)

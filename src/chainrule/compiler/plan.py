@@ -4,7 +4,9 @@
    of the same buffer.
 2. Elementwise instructions and reductions join a loop over the same space as their inputs where that is possible, so
    that what is used only inside it never reaches memory (NOTE [fusion]).
-3. Scratch buffers that do not live at the same time share the arena.
+3. A loop over the elements of a matrix product becomes the product's epilogue (``compiler.epilogues``), and products
+   look up rows that were gathered for them alone (``compiler.gathers``).
+4. Scratch buffers that do not live at the same time share the arena.
 
 NOTE [fusion]. Kernels run in order, and each depends on earlier ones only. An instruction may join the loop at position
 p if all its inputs are ready before p, or are computed point by point in that very loop. So the earliest position is
@@ -18,8 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.compiler.arena import arrange
+from chainrule.compiler.arena import arrange, touched
 from chainrule.compiler.control.machine import with_buffers, work_words
+from chainrule.compiler.epilogues import fuse_epilogues
+from chainrule.compiler.gathers import fold_gathers
 from chainrule.compiler.kernels import (
     CONSTANT,
     INPUT,
@@ -383,6 +387,9 @@ def plan(
         p.place(i)
     kernels = p.kernels()
     outputs = tuple(p.layout(v) for v in graph.outputs)
+    kept = {layout.buffer for layout in outputs}
+    kernels = fold_gathers(fuse_epilogues(kernels, kept), kept)
+    _drop_unused(kernels, p, outputs)
     _own_outputs(graph, p, outputs)
     inputs = tuple(p.layouts[v].buffer for v in graph.inputs)
     constants = [(p.layouts[c.value].buffer, np.ascontiguousarray(c.array)) for c in graph.constants]
@@ -390,6 +397,14 @@ def plan(
     constants += [pair for machine in p.machines.values() for pair in machine.constants()]
     arena = arrange(kernels, p.buffers, [layout.buffer for layout in outputs])
     return Plan(tuple(kernels), tuple(p.buffers), inputs, outputs, tuple(constants), arena)
+
+
+def _drop_unused(kernels: Sequence[Kernel], p: _Planner, outputs: Sequence[Layout]) -> None:
+    """Forget scratch buffers that no kernel uses any more; the others are numbered anew."""
+    used = {b for k in kernels for b in touched(k)} | {layout.buffer for layout in outputs}
+    p.buffers = [b for b in p.buffers if b.role != SCRATCH or b in used]
+    for number, b in enumerate(p.buffers):
+        b.number = number
 
 
 def _own_outputs(graph: Graph, p: _Planner, outputs: Sequence[Layout]) -> None:

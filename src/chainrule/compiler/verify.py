@@ -18,6 +18,7 @@ of 1:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -39,6 +40,7 @@ from chainrule.compiler.kernels import (
     Plan,
     Product,
     Routine,
+    Rows,
     Store,
     row_major,
 )  # fmt: skip
@@ -192,8 +194,12 @@ class _Memory:
 
 
 # ---- what each kernel should write
-def _loop(k: Loop, memory: _Memory, known: dict[Value, Range]) -> list[Result]:
-    known.update((v, bounds.read(memory.read(a, k.space))) for v, a in k.loads.items())
+def _loop(
+    k: Loop, memory: _Memory, known: dict[Value, Range], given: Mapping[Buffer, Range] = MappingProxyType({})
+) -> list[Result]:
+    """What a loop stores; what it loads from buffers of ``given`` is that instead of what is in memory."""
+    for v, a in k.loads.items():
+        known[v] = given[a.buffer] if a.buffer in given else bounds.read(memory.read(a, k.space))
     made: dict[Value, Instruction] = {}
     for i in k.body:
         xs = [known[v] for v in i.inputs]
@@ -228,10 +234,20 @@ def _read(v: Value) -> Instruction:
     return Instruction(REGISTRY["copy"], (v,), {}, (v,))
 
 
-def _product(k: Product, memory: _Memory) -> list[Result]:
-    a = memory.read(k.a, (*k.batch, k.m, k.k))
-    b = memory.read(k.b, (*k.batch, k.k, k.n))
-    return [Result(k.instruction, k.c, sum_bounds.product(a, b))]
+def _product(k: Product, memory: _Memory, known: dict[Value, Range]) -> list[Result]:
+    a, b = _operand(k.a, (*k.batch, k.m, k.k), k.a_rows, memory), _operand(k.b, (*k.batch, k.k, k.n), k.b_rows, memory)
+    product = sum_bounds.product(a, b)
+    if k.epilogue is None:
+        return [Result(k.instruction, k.c, product)]
+    results = _loop(k.epilogue, memory, known, {k.c.buffer: product})
+    return [r._replace(instruction=k.instruction) if r.place is k.c else r for r in results]
+
+
+def _operand(a: Access, shape: Shape, rows: Rows | None, memory: _Memory) -> Array:
+    if rows is None:
+        return memory.read(a, shape)
+    table: Array = memory.read(a, (rows.size, shape[1]))[memory.read(rows.index, shape[:1])]
+    return table
 
 
 def _whole(k: Routine | Call, memory: _Memory) -> list[Result]:
@@ -245,7 +261,7 @@ def _whole(k: Routine | Call, memory: _Memory) -> list[Result]:
     if isinstance(k, Routine) and k.control is not None:
         ranges = [Range(y) for y in expected(k, xs, verify_program)]
     else:
-        ranges = sum_bounds.whole(i, xs)
+        ranges = sum_bounds.whole(i, xs)[: len(k.outputs)]
     return [Result(i, x, r) for x, r in zip(k.outputs, ranges, strict=True)]
 
 
@@ -254,7 +270,7 @@ def _expected(kernel: Kernel, memory: _Memory, known: dict[Value, Range]) -> lis
     if isinstance(kernel, Loop):
         return _loop(kernel, memory, known)
     if isinstance(kernel, Product):
-        return _product(kernel, memory)
+        return _product(kernel, memory, known)
     if isinstance(kernel, Check):
         i = kernel.instruction
         i.op.kernel(memory.read(kernel.access, (kernel.count,)).reshape(i.inputs[0].shape), **i.params)
@@ -305,7 +321,7 @@ def verify_program(
         for r in results:
             error = _difference(kernel, n, r, strided(memory.arrays[r.place.buffer], r.place, r.range.value.shape))
             if error is not None:
-                raise (_inside(native, kernel, n, known) if isinstance(kernel, Loop) else None) or error
+                raise _inside(native, kernel, n, known) or error
         if strict:
             written = [(r.place, r.range.value.shape) for r in results]
             if isinstance(kernel, Routine) and kernel.work is not None:
@@ -332,11 +348,15 @@ def _difference(kernel: Kernel, n: int, r: Result, found: Array) -> Verification
     )  # fmt: skip
 
 
-def _inside(native: NativeProgram, k: Loop, n: int, known: dict[Value, Range]) -> VerificationError | None:
-    """The first instruction in a loop's body that differs, found by compiling the loop with every result stored.
+def _inside(native: NativeProgram, kernel: Kernel, n: int, known: dict[Value, Range]) -> VerificationError | None:
+    """The first instruction of a loop or an epilogue that differs, found by compiling it with every result stored.
 
-    None if the difference is gone then: the fault is in the stores, the reductions, or in how the rest is scheduled.
+    None if the difference is gone then: the fault is in the product, the stores, the reductions, or in how the rest is
+    scheduled.
     """
+    k = kernel.epilogue if isinstance(kernel, Product) else kernel
+    if not isinstance(k, Loop):
+        return None
     new = {i.results[0]: Buffer(0, max(1, size_of(k.space)), i.results[0].dtype, OUTPUT) for i in k.body}
     loads = {v: Buffer(0, max(1, size_of(k.space)), v.dtype, OUTPUT) for v in k.loads}
     for number, b in enumerate([*loads.values(), *new.values()]):
@@ -355,7 +375,7 @@ def _inside(native: NativeProgram, k: Loop, n: int, known: dict[Value, Range]) -
     cache.build(module.text, native.target).function("run", "ptr")(address(table))
     for i, found in zip(k.body, arrays[len(loads) :], strict=True):
         result = Result(i, Access(new[i.results[0]], 0, steps), known[i.results[0]])
-        error = _difference(k, n, result, found[: size_of(k.space)].reshape(k.space))
+        error = _difference(kernel, n, result, found[: size_of(k.space)].reshape(k.space))
         if error is not None:
             return error
     return None

@@ -16,7 +16,7 @@ pytest.importorskip("llvmlite")
 
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.gemm import ProductCode, ProductSpec, emit_product
-from chainrule.compiler.llvm.gemm_plan import Plan, make_plan
+from chainrule.compiler.llvm.gemm_plan import Index, Plan, make_plan
 from chainrule.compiler.llvm.target import LEVELS, Target, build, describe
 from chainrule.compiler.llvm.values import Value
 
@@ -68,7 +68,8 @@ def compiled(specs: list[ProductSpec], target: Target, plans: list[Plan | None] 
     native = build(module.text, target)
     functions = []
     for code, spec in zip(codes, specs, strict=True):
-        types = ["ptr"] * (4 + len(spec.extras)) + ["i64", "i64"]
+        pointers = 4 + len(spec.extras) + (spec.a_index is not None) + (spec.b_index is not None)
+        types = ["ptr"] * pointers + ["i64", "i64"]
         functions.append((native.function(code.name, *types), spec.M * spec.batches))
     return Compiled(codes, functions)
 
@@ -236,6 +237,67 @@ def _strides(x: Array) -> tuple[int, int]:
 def add_row(b: Builder, x: Value, row: Value, column: Value, width: int, mask: Value | None, extras: Any) -> Value:
     """x + extra[row], an extra vector for each matrix."""
     return x + b.splat(b.load(b.at(extras[0], row, x.kind), x.kind), width)
+
+
+@pytest.mark.parametrize("epilogue", [None, add_row])
+@pytest.mark.parametrize(("kind", "step"), [("i64", 1), ("i32", 3), ("u8", 2)])
+def test_rows_by_index(target: Target, kind: str, step: int, epilogue: Any) -> None:
+    """A gather of rows of A, of B or of both, in one block of k and in several; bits do not depend on the split."""
+    rng = np.random.default_rng(5)
+    shapes = [(50, 40, 33, False), (9, 10, 70, True), (61, 130, 300, False), (3, 5, 2, True), (1, 20, 8, False)]
+    numpy_kind = {"i64": "i8", "i32": "i4", "u8": "u1"}[kind]
+    specs, plans, data = [], [], []
+    for (M, N, K, tb), (by_a, by_b) in product(shapes, [(True, False), (False, True), (True, True)]):
+        if tb and by_b:
+            continue
+        tables = [rng.standard_normal((20, n + 3)).astype(np.float32) for n in (K, N)]
+        chosen = [rng.integers(0 if kind == "u8" else -20, 20, (n, step)).astype(numpy_kind) for n in (M, K)]
+        index = Index(kind, step, 20)
+        spec = ProductSpec.contiguous(M, N, K, tb=tb, epilogue=epilogue, extras=((),) if epilogue else ())
+        if by_a:
+            spec = replace(spec, a_index=index, a_strides=(K + 3, 1))
+        if by_b:
+            spec = replace(spec, b_index=index, b_strides=(N + 3, 1))
+        a, A = (tables[0], tables[0][chosen[0][:, 0]][:, :K]) if by_a else stored(rng, M, K, False, "f32")
+        b, B = (tables[1], tables[1][chosen[1][:, 0]][:, :N]) if by_b else stored(rng, K, N, tb, "f32")
+        plan = make_plan(spec, target)
+        for depth in {plan.depth, max(1, K // 3)}:
+            specs.append(spec)
+            plans.append(replace(plan, depth=depth))
+            data.append((a, b, A, B, [c for c, used in zip(chosen, (by_a, by_b), strict=True) if used]))
+    run = compiled(specs, target, plans)
+    for i, (spec, (a, b, A, B, indices)) in enumerate(zip(specs, data, strict=True)):
+        extra = rng.standard_normal(spec.M).astype(np.float32) if epilogue else np.zeros(spec.M, np.float32)
+        c, split = (np.full((spec.M, spec.N), np.nan, np.float32) for _ in range(2))
+        more = [*indices, *([extra] if epilogue else [])]
+        run(i, a, b, c, *more)
+        run(i, a, b, split, *more, splits=tuple(s for s in (2, 7) if s < spec.M))
+        check(c, A, B, spec.K, extra[:, None])
+        assert (split == c).all()
+
+
+@pytest.mark.parametrize(("M", "N", "K", "ta", "tb"), [
+    (700, 70, 201, False, True), (701, 24, 1000, False, False), (90, 170, 1700, True, False), (9, 784, 900, True, False)
+])  # fmt: skip
+def test_operands_fetched_ahead(target: Target, M: int, N: int, K: int, ta: bool, tb: bool) -> None:
+    """Operands larger than a level-2 cache: what tiles ask for changes nothing, wherever the rows are divided."""
+    rng = np.random.default_rng(6)
+    spec = ProductSpec.contiguous(M, N, K, ta=ta, tb=tb)
+    run = compiled([spec], target)
+    (a, A), (b, B) = stored(rng, M, K, ta, "f32"), stored(rng, K, N, tb, "f32")
+    c, split = (np.full((M, N), np.nan, np.float32) for _ in range(2))
+    run(0, a, b, c)
+    run(0, a, b, split, splits=(1, M // 2, M - 1))
+    check(c, A, B, K)
+    assert (split == c).all()
+
+
+def test_rows_by_index_have_limits() -> None:
+    index = Index("i64", 1, 5)
+    with pytest.raises(ValueError, match="rows by index are contiguous"):
+        ProductSpec.contiguous(3, 4, 5, ta=True, a_index=index)
+    with pytest.raises(ValueError, match="rows by index are contiguous"):
+        ProductSpec.contiguous(3, 4, 5, b_index=index, batch=(2,), a_batch=(15,), b_batch=(0,), c_batch=(12,))
 
 
 @pytest.mark.parametrize("epilogue", [None, add_row])

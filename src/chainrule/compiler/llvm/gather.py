@@ -18,6 +18,8 @@ from chainrule.core.shapes import size_of
 from chainrule.ir.graph import Instruction
 
 READ, WRITE, ADD = "read", "write", "add"
+#: bytes by which a gather of rows asks for memory ahead: the processor cannot guess where the next row is
+AHEAD = 8 << 10
 
 
 class _Places:
@@ -38,6 +40,7 @@ class _Places:
         else:  # x was copied to the result before
             table, other, shape = out, r.inputs[2], x.shape
         self.table, self.at, self.other = table, at, other
+        self.itemsize = x.dtype.itemsize
         self.size, self.step = shape[axis], table.strides[axis]
         if self.negative:  # slices along the axis; the index has dimensions of its own in its place
             rank, zeros = len(self.index.shape), (0,) * len(shape)
@@ -60,12 +63,25 @@ class _Places:
             n -= 1
         return self.dims[:n], self.dims[n:]
 
+    def rows(self) -> bool:
+        """Whether this reads contiguous rows, one for each index, of more than a few lines of the cache."""
+        outer, inner = self.split()
+        return (
+            self.mode == READ
+            and len(outer) == len(inner) == 1
+            and inner[0].strides == (1, 0, 1)
+            and inner[0].size * self.itemsize >= 256
+        )
+
 
 def emit_places(module: Module, name: str, r: Routine) -> None:
     """A function ``i64 name(ptr table)`` for take, take_add, gather, scatter, scatter_add or put_rows.
 
     It returns 1, having touched nothing, if an index is out of bounds; else 0.
     """
+    if not r.outputs:
+        _emit_check(module, name, r)
+        return
     p = _Places(r)
     dtype = r.instruction.results[0].dtype
     kind = kind_of(dtype) if p.mode == ADD and dtype.kind != "b" else moved_kind(dtype.itemsize)
@@ -88,10 +104,41 @@ def emit_places(module: Module, name: str, r: Routine) -> None:
             places = [start, pointers[2]]
             walk(b, both[:-1], places, [kind, kind], lambda at: _move(b, p.mode, kind, dtype.kind, last, at))
 
-        if all(d.size for d in p.dims):
+        if p.rows():
+            _read_rows(b, p, kind, integer)
+        elif all(d.size for d in p.dims):
             places = [base(b, table, x) for x in (p.table, p.at, p.other)]
             walk(b, outer, places, [kind, integer, kind], slice_at)
         b.ret(b.i64(0))
+
+
+def _emit_check(module: Module, name: str, r: Routine) -> None:
+    """A function ``i64 name(ptr table)``: 1 if an index of a take is out of bounds, else 0."""
+    x, index = r.instruction.inputs
+    with module.function(name, internal=True, inline=False, returns="i64", table="ptr") as b:
+        bad = outside(b, b.args[0], r.inputs[1], index.shape, x.shape[r.instruction.params["axis"]], True)
+        b.ret(b.cast(b.cast(bad, "u8"), "i64"))
+
+
+def _read_rows(b: Builder, p: _Places, kind: str, integer: str) -> None:
+    """Contiguous rows by index: while one is copied, the second-level cache is asked for one that comes later."""
+    table, at, other = (base(b, b.args[0], x) for x in (p.table, p.at, p.other))
+    (count, strides), (size, _) = p.dims
+    distance = max(1, AHEAD // (size * BYTES[kind]))
+
+    def row(n: Value) -> Value:
+        i = b.cast(b.load(b.at(at, n * strides[1], integer), integer), "i64")
+        return b.at(table, (b.select(i < 0, i + p.size, i) if p.negative else i) * p.step, kind)
+
+    with b.loop(0, count) as n:
+        later = b.select(n < count - distance, n + distance, count - 1)
+        source, target, following = row(n), b.at(other, n * strides[2], kind), row(later)
+
+        def body(i: Value, width: int) -> None:
+            b.prefetch(b.at(following, i, kind), locality=2)
+            b.store(b.load(b.at(source, i, kind), kind, width), b.at(target, i, kind))
+
+        b.for_vectors(size, lanes(b, BYTES[kind], size), body)
 
 
 def _move(b: Builder, mode: str, kind: str, numpy_kind: str, d: Dim, pointers: Sequence[Value]) -> None:

@@ -2,7 +2,7 @@
 
 :func:`emit_product` adds to a module the function ::
 
-    void name(ptr A, ptr B, ptr C, ptr scratch, ptr extras..., i64 row_begin, i64 row_end)
+    void name(ptr A, ptr B, ptr C, ptr scratch, ptr indices..., ptr extras..., i64 row_begin, i64 row_end)
 
 that computes the rows row_begin <= i < row_end of C, counted through all matrices of the batch (0 to batches x M).
 However the rows are divided among calls, each element comes out with the same bits: the order of its sum depends on the
@@ -23,7 +23,8 @@ from typing import Any
 from chainrule.compiler.llvm import gemm_pack
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.gemm_plan import COSTS, Costs, Piece, Plan, ProductSpec, Run, even, exact, make_plan
-from chainrule.compiler.llvm.gemm_tiles import DotTile, Finish, Tile, tile_function
+from chainrule.compiler.llvm.gemm_rows import LINE, Rows, ahead_of
+from chainrule.compiler.llvm.gemm_tiles import Ahead, DotTile, Finish, Tile, tile_function
 from chainrule.compiler.llvm.values import BYTES, Value
 
 __all__ = ["ProductCode", "ProductSpec", "emit_product"]
@@ -59,11 +60,13 @@ def emit_product(module: Module, name: str, spec: ProductSpec, plan: Plan | None
     plan = plan or make_plan(spec, module.target)
     layout = _Layout(spec, plan, COSTS[module.target.level])
     extras = {f"extra{i}": "ptr" for i in range(len(spec.extras))}
+    indices = {name: "ptr" for name in ("a_index", "b_index") if getattr(spec, name)}
     arguments: dict[str, Any] = {
         "A": "ptr",
         "B": "ptr",
         "C": "ptr",
         "scratch": "ptr",
+        **indices,
         **extras,
         "row_begin": "i64",
         "row_end": "i64",
@@ -115,15 +118,20 @@ class _Layout:
         self.chunks: list[int] = []  # panels of each run that are packed at a time
         panels = 0
         blocked = plan.depth < spec.K
+        near = costs.most if spec.M * spec.K * size > 2 * costs.far else costs.near
         for run in plan.runs:
-            fit = max(1, costs.near // (plan.depth * run.stride * size))
+            fit = max(1, near // (plan.depth * run.stride * size))
             per = even(run.count, min(fit, run.count))
             self.chunks.append(per)
             if plan.pack:
                 panels = max(panels, per * plan.depth * run.stride * size)
         self.partial = -(-panels // 64) * 64
         self.row = sum(r.count * r.stride for r in plan.runs) if blocked and spec.epilogue else 0
-        self.total = self.partial + spec.M * self.row * size
+        #: addresses of the rows of A of a tile, if they are found by index
+        self.rows = -(-(self.partial + spec.M * self.row * size) // 64) * 64
+        #: addresses that a tile asks for: no more of them than steps of k
+        self.places = self.rows + (plan.rows * 8 if spec.a_index else 0)
+        self.total = self.places + (plan.depth * 8 if plan.family == "outer" else 0)
 
 
 @contextmanager
@@ -152,9 +160,15 @@ class _Product:
     def __init__(self, b: Builder, spec: ProductSpec, plan: Plan, layout: _Layout) -> None:
         self.b, self.spec, self.plan, self.layout = b, spec, plan, layout
         self.a, self.p, self.c, self.scratch = b.args[:4]
-        self.extras = b.args[4:-2]
+        indices = b.args[4 : len(b.args) - 2 - len(spec.extras)]
+        self.extras = b.args[4 + len(indices) : -2]
         self.begin, self.end = b.args[-2:]
         self.kind, self.size = spec.dtype, BYTES[spec.dtype]
+        self.a_is_far = spec.a_strides[1] == 1 and spec.M * spec.K * self.size > COSTS[b.target.level].far
+        a_index = indices[0] if spec.a_index else None
+        b_index = indices[-1] if spec.b_index else None
+        self.a_rows = Rows(b, self.kind, self.a, spec.a_strides[0], spec.M, spec.a_index, a_index)
+        self.b_rows = Rows(b, self.kind, self.p, spec.b_strides[0], spec.K, spec.b_index, b_index)
 
     def at(self, p: Value, *terms: tuple[Value, int]) -> Value:
         """The address of the element at the sum of index x stride."""
@@ -190,11 +204,12 @@ class _Product:
         return [(z, begin, middle), (z - 1, middle, upper), (1, upper, end)]
 
     def call(self, tile: Tile | DotTile, a: Value, p: Value, row: Value, column: Value, **more: Value) -> None:
-        """Call a tile; ``more``: partial, depth, flag."""
+        """Call a tile; ``more``: partial, depth, flag, places."""
         b, zero = self.b, self.b.i64(0)
         c = self.at(self.c, (row, self.spec.c_strides[0]), (column, self.spec.c_strides[1]))
         partial, depth, flag = more.get("partial", c), more.get("depth", zero), more.get("flag", zero)
-        b.call(tile_function(b.module, tile), a, p, c, partial, depth, flag, row, column, *self.extras)
+        places = more.get("places", c)
+        b.call(tile_function(b.module, tile), a, p, c, partial, depth, flag, row, column, places, *self.extras)
 
     def none(self) -> None:
         """Nothing to compute."""
@@ -215,16 +230,21 @@ class _Product:
                             self.pack(run, panel, j, k, depth)
                     for z, low, high in heights:
                         with b.loop(low, high, z) as row:
-                            self.row_of_tiles(run, panel, panels, k, depth, z, row)
+                            self.row_of_tiles(run, per, panel, panels, k, depth, z, row)
 
     def pack(self, run: Run, panel: Value, j: Value, k: Value, depth: Value) -> None:
         """Copy panel ``panel + j`` of a run, a block of k, to place j."""
         b, spec, plan, module = self.b, self.spec, self.plan, self.b.module
         b_k, b_n = spec.b_strides
         place = b.offset(self.scratch, j * (plan.depth * run.stride * self.size))
-        source = self.at(self.p, (k, b_k), ((panel + j) * run.columns + run.start, b_n))
+        source = self.at(self.p, (k, 0 if spec.b_index else b_k), ((panel + j) * run.columns + run.start, b_n))
         if plan.pack == "rows":
-            b.call(gemm_pack.pack_rows(module, self.kind, run.columns, run.stride, b_k), source, place, depth)
+            index = source
+            if spec.b_index:
+                assert self.b_rows.place is not None
+                index = b.at(self.b_rows.place, k * spec.b_index.stride, spec.b_index.kind)
+            f = gemm_pack.pack_rows(module, self.kind, run.columns, run.stride, b_k, spec.b_index)
+            b.call(f, source, place, depth, index)
         elif plan.pack == "turn":
             width = b.target.width(self.size)
 
@@ -251,14 +271,63 @@ class _Product:
         numbers = (b.i64(n) for n in (columns, stride, *self.spec.b_strides))
         b.call(gemm_pack.pack_any(b.module, self.kind), source, place, depth, *numbers)
 
-    def row_of_tiles(self, run: Run, panel: Value, panels: Value, k: Value, depth: Value, z: int, row: Value) -> None:
+    def ahead(self, run: Run, per: int, z: int) -> Ahead | None:
+        """What tiles of ``z`` rows ask for: rows of A from far away, or the next block of k; see gemm_rows."""
+        depth, size = self.plan.depth, self.size
+        if self.plan.chains > 1:
+            return None
+        if self.a_is_far:
+            return ahead_of(depth, z, self.share(per))
+        if self.plan.pack == "rows" and depth < self.spec.K:
+            return ahead_of(depth, sum(self.parts(run, per, z)), per * run.columns * size)
+        return None
+
+    def share(self, per: int) -> int:
+        """Bytes of a row of A that each of ``per`` tiles asks for."""
+        return -(-self.plan.depth * self.size // (per * LINE)) * LINE
+
+    def parts(self, run: Run, per: int, z: int) -> tuple[int, int]:
+        """How many rows of the next block of B, and pieces as long of A's, a tile of ``z`` rows asks for."""
+        depth, M = self.plan.depth, self.spec.M
+        rows = -(-depth * z // (M * per)) + 1
+        return rows, -(-rows * M // (per * run.columns)) + 1 if self.spec.a_strides == (1, M) else 0
+
+    def announce(self, ahead: Ahead, run: Run, per: int, j: Value, panel: Value, k: Value, z: int, row: Value) -> Value:
+        """Where the list of addresses is that a tile asks for."""
+        b, depth, size = self.b, self.plan.depth, self.size
+        places, count = b.offset(self.scratch, self.layout.places), ahead.rows(depth)
+        if self.a_is_far:
+            self.a_rows.list(row + z, row + 2 * z, k * size + j * self.share(per), count, places)
+            return places
+        tiles, done = b.sub(self.end, self.begin) * per, b.sub(row, self.begin) * per + j * z
+        length, following = per * run.columns, k + depth
+        rows, pieces = self.parts(run, per, z)
+        low, high = (b.idiv(n * depth, tiles) + following for n in (done, done + z))
+        self.b_rows.list(low, high, (panel * run.columns + run.start) * size, rows if pieces else count, places)
+        if pieces:
+            total = -(-depth * self.spec.M // length)
+            block = Rows(b, self.kind, self.at(self.a, (following, self.spec.M)), length, total, None, None)
+            low, high = (b.idiv(n * total, tiles) for n in (done, done + z))
+            block.list(low, high, b.i64(0), count - rows, b.offset(places, rows * 8))
+        return places
+
+    def row_of_tiles(
+        self, run: Run, per: int, panel: Value, panels: Value, k: Value, depth: Value, z: int, row: Value
+    ) -> None:
         """Tiles side by side: one strip of A with some panels of a run."""
         b, spec, plan = self.b, self.spec, self.plan
         a, strides = self.at(self.a, (row, spec.a_strides[0]), (k, spec.a_strides[1])), spec.a_strides
+        if spec.a_index:
+            a = b.offset(self.scratch, self.layout.rows)
+            self.a_rows.list(row, row + z, k * self.size, z, a)
         b_k = run.stride if plan.pack else spec.b_strides[0]
 
+        ahead, listed = self.ahead(run, per, z), spec.a_index is not None
+
         def tile(finish: Finish) -> Tile:
-            return Tile(self.kind, z, run.pieces, strides, b_k, plan.pack is not None, plan.chains, finish)
+            return Tile(
+                self.kind, z, run.pieces, strides, b_k, plan.pack is not None, plan.chains, finish, ahead, listed
+            )
 
         blocked, partial = plan.depth < spec.K, self.layout.row
         with b.loop(0, panels) as j:
@@ -267,22 +336,25 @@ class _Product:
                 p = b.offset(self.scratch, j * (plan.depth * run.stride * self.size))
             else:
                 p = self.at(self.p, (k, spec.b_strides[0]), (column, spec.b_strides[1]))
+            places = self.announce(ahead, run, per, j, panel, k, z, row) if ahead else a
             if not blocked:
-                self.call(tile(self.finish()), a, p, row, column, depth=depth)
+                self.call(tile(self.finish()), a, p, row, column, depth=depth, places=places)
                 return
             flag = b.select(k > 0, b.i64(1), 0)
             if not partial:
                 finish = self.finish(add="always" if spec.accumulate else "flag")
-                self.call(tile(finish), a, p, row, column, depth=depth, flag=flag)
+                self.call(tile(finish), a, p, row, column, depth=depth, flag=flag, places=places)
                 return
             sums = b.offset(self.scratch, self.layout.partial)
             sums = self.at(sums, (row, partial), (column, 1))
             last = k >= spec.K - plan.depth
             with b.if_(b.not_(last)):
                 finish = Finish((0, 0), partial, last=False, extras=len(spec.extras))
-                self.call(tile(finish), a, p, row, column, depth=depth, flag=flag, partial=sums)
+                self.call(tile(finish), a, p, row, column, depth=depth, flag=flag, partial=sums, places=places)
             with b.if_(last):
-                self.call(tile(self.finish(partial=partial)), a, p, row, column, depth=depth, partial=sums)
+                self.call(
+                    tile(self.finish(partial=partial)), a, p, row, column, depth=depth, partial=sums, places=places
+                )
 
     # ---- dot
     def dot(self) -> None:

@@ -9,24 +9,37 @@ from __future__ import annotations
 from typing import Any
 
 from chainrule.compiler.llvm.builder import Builder, Module
-from chainrule.compiler.llvm.gemm_plan import exact
+from chainrule.compiler.llvm.gemm_plan import Index, exact
+from chainrule.compiler.llvm.gemm_rows import LINE, Rows
 from chainrule.compiler.llvm.values import BYTES, Value
 
+#: rows of B that packing asks for ahead of those it copies
+AHEAD = 16
 
-def pack_rows(module: Module, kind: str, columns: int, stride: int, b_k: int) -> str:
-    """``(source, panel, depth)``: rows of B that are contiguous, ``b_k`` elements apart."""
-    name = f"pack_rows_{kind}_{columns}_{stride}_{_word(b_k)}"
+
+def pack_rows(module: Module, kind: str, columns: int, stride: int, b_k: int, index: Index | None) -> str:
+    """``(source, panel, depth, index)``: rows of B that are contiguous, ``b_k`` elements apart or found by index.
+
+    The second-level cache is asked for rows to come: a panel takes so little of each that the processor does not see
+    where the next one is.
+    """
+    by = f"_by_{index.kind}_{_word(index.stride)}_{index.size}" if index else ""
+    name = f"pack_rows_{kind}_{columns}_{stride}_{_word(b_k)}{by}"
     if module.has(name):
         return name
     size, width = BYTES[kind], module.target.width(BYTES[kind])
-    with module.function(name, internal=True, noalias=False, source="ptr", panel="ptr", depth="i64") as b:
-        source, panel, depth = b.args
-        with b.loop_carrying(0, depth, 1, [source, panel]) as k:
-            src, dst = k.values
+    with module.function(name, internal=True, noalias=False, source="ptr", panel="ptr", depth="i64", index="ptr") as b:
+        source, panel, depth, place = b.args
+        rows = Rows(b, kind, source, b_k, 0, index, place)
+        with b.loop_carrying(0, depth, 1, [panel]) as k:
+            later = b.select(k.index < depth - AHEAD, k.index + AHEAD, depth - 1)
+            src, far, dst = rows.at(k.index), rows.at(later), k.values[0]
+            for at in range(0, columns * size, LINE):
+                b.prefetch(b.offset(far, at), locality=2)
             for at in range(0, stride, width):
                 lanes = min(width, columns - at)
                 _copy(b, b.offset(src, at * size), b.offset(dst, at * size), kind, lanes, width)
-            k.next(b.offset(src, b_k * size), b.offset(dst, stride * size))
+            k.next(b.offset(dst, stride * size))
     return name
 
 

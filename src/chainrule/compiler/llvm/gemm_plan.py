@@ -25,6 +25,18 @@ Epilogue = Callable[..., Any]
 
 
 @dataclass(frozen=True)
+class Index:
+    """Rows chosen by index: of what integer ``kind``, how many elements apart, of a table of ``size`` rows.
+
+    An index -size <= i < 0 counts from the end; others out of [0, size) must not occur.
+    """
+
+    kind: str
+    stride: int
+    size: int
+
+
+@dataclass(frozen=True)
 class ProductSpec:
     """C[M, N] = A[M, K] B[K, N], for each matrix of a batch.
 
@@ -42,6 +54,8 @@ class ProductSpec:
             (None: all) and the extra pointers; returns the value to store and may load and store elsewhere. It must
             take any power of two as width and treat lanes independently. It may read C only through an extra pointer.
         extras: one entry per extra pointer: its distance along each batch dimension, in bytes.
+        a_index: row i of A is row index[i] of the table at A; ``b_index``: row k of B is row index[k] of the table at
+            B. Only for rows that are contiguous, and without a batch.
     """
 
     M: int
@@ -58,6 +72,8 @@ class ProductSpec:
     accumulate: bool = False
     epilogue: Epilogue | None = None
     extras: tuple[tuple[int, ...], ...] = ()
+    a_index: Index | None = None
+    b_index: Index | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in ("f32", "f64"):
@@ -69,6 +85,9 @@ class ProductSpec:
                 raise ValueError(f"{name} needs a stride for each of the {len(self.batch)} batch dimensions")
         if any(len(e) != len(self.batch) for e in self.extras):
             raise ValueError(f"each extra pointer needs a stride for each of the {len(self.batch)} batch dimensions")
+        for index, strides in ((self.a_index, self.a_strides), (self.b_index, self.b_strides)):
+            if index is not None and (self.batch or strides[1] != 1):
+                raise ValueError(f"rows by index are contiguous and without a batch; got strides {strides}")
 
     @classmethod
     def contiguous(
@@ -117,6 +136,7 @@ class Costs:
         pack, turn: of copying one vector of B into a panel; the same with transposition.
         near, far: bytes of B that stay close while all rows pass (half of a level-2 cache; more is packed by chunks);
             bytes of B up to which rows are used where they are.
+        most: the same where A is larger than twice ``far``: it had better be read once.
         variety: cycles that each kind of tile beyond the first counts for (at most a hundredth of the whole): it takes
             milliseconds to compile.
         depth: steps of k in a block, where there are more than two blocks of them.
@@ -136,6 +156,7 @@ class Costs:
     turn: float
     near: int = 512 << 10
     far: int = 512 << 10
+    most: int = 512 << 10
     variety: float = 20e3
     depth: int = 400
     alias: int = 256 << 10
@@ -146,7 +167,9 @@ _WIDE_DOTS = ((1, 8), (2, 8), (3, 4), (4, 4), (5, 4), (6, 4))
 _FEW, _FEW_DOTS = {1: 12, 2: 6, 4: 2, 8: 1}, ((1, 8), (2, 4))
 #: The one place with numbers about processors. Measured on an AMD EPYC with AVX-512 (Zen 4), whole and cut down.
 COSTS = {
-    "avx512": Costs(_WIDE, _WIDE_DOTS, 1.0, 0.5, 4.0, call=20.0, store=2.0, reduce=4.0, pack=3.0, turn=5.0),
+    "avx512": Costs(
+        _WIDE, _WIDE_DOTS, 1.0, 0.5, 4.0, call=20.0, store=2.0, reduce=4.0, pack=3.0, turn=5.0, most=832 << 10
+    ),
     "neon": Costs(_WIDE, _WIDE_DOTS, 0.5, 0.5, 4.0, call=20.0, store=1.0, reduce=2.0, pack=2.0, turn=3.0),
     "avx2": Costs(_FEW, _FEW_DOTS, 0.5, 0.5, 4.0, call=20.0, store=1.0, reduce=3.0, pack=2.0, turn=4.0, far=256 << 10),
     "sse2": Costs(_FEW, _FEW_DOTS, 1.0, 0.5, 8.0, call=20.0, store=1.0, reduce=2.0, pack=2.0, turn=3.0, far=256 << 10),
@@ -251,14 +274,15 @@ def make_plan(spec: ProductSpec, target: Target) -> Plan:
     if not spec.M or not spec.N or not spec.batches:
         return Plan("none")
     costs, width = COSTS[target.level], target.width(BYTES[spec.dtype])
-    if spec.N == 1 and spec.M > 1 and spec.a_strides[0] == 1 and spec.a_strides[1] != 1:
+    indexed = spec.a_index is not None or spec.b_index is not None
+    if not indexed and spec.N == 1 and spec.M > 1 and spec.a_strides[0] == 1 and spec.a_strides[1] != 1:
         return Plan("column", rows=4 * width, depth=spec.K, chains=4)
     plans = [
         _outer(spec, target, costs, width, most, rows)
         for most, high in costs.tiles.items()
         for rows in _heights(spec.M, high)
     ]
-    if width <= spec.K and spec.a_strides[1] == 1 and (spec.b_strides[0] == 1 or spec.N == 1):
+    if not indexed and width <= spec.K and spec.a_strides[1] == 1 and (spec.b_strides[0] == 1 or spec.N == 1):
         shapes = ((8, 1),) if spec.N == 1 else costs.dots
         plans += [
             _dot(spec, costs, width, rows, columns) for high, columns in shapes for rows in _heights(spec.M, high)
@@ -291,7 +315,7 @@ def _outer(spec: ProductSpec, target: Target, costs: Costs, width: int, most: in
     pack = None
     if spec.b_strides[1] != 1 and N > 1:
         pack = "turn" if spec.b_strides[0] == 1 and width <= K else "any"
-    elif (N % width and not masked and M > 2 and N > 1) or (4 * rows <= M and K * N * size > costs.far):
+    elif spec.b_index or (N % width and not masked and M > 2 and N > 1) or (4 * rows <= M and K * N * size > costs.far):
         pack = "rows"
     runs = _runs(N, width, most, pack is not None, masked)
     tiles = -(-M // rows)

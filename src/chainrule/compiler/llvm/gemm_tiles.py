@@ -1,8 +1,9 @@
 """The tile functions of matrix products: the part of C that stays in registers while k runs.
 
 A tile function is made once per module for each :class:`Tile` (or :class:`DotTile`), whatever products call it. All
-take ``(A, B, C, P, depth, flag, row, column, extras...)``: addresses of the first elements of the operands, the number
-of steps of k, whether to add what is at the destination, and the tile's place for the epilogue.
+take ``(A, B, C, P, depth, flag, row, column, Q, extras...)``: addresses of the first elements of the operands, the
+number of steps of k, whether to add what is at the destination, the tile's place for the epilogue, and a list of
+addresses of what is needed later.
 """
 
 from __future__ import annotations
@@ -39,11 +40,26 @@ class Finish:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """What a tile asks the second-level cache for while it computes.
+
+    Step k asks for a line of row k >> ``shift`` of a list of addresses, one line after the other up to byte ``last``.
+    """
+
+    shift: int
+    last: int
+
+    def rows(self, depth: int) -> int:
+        """How many addresses ``depth`` steps look at."""
+        return ((depth - 1) >> self.shift) + 1
+
+
+@dataclass(frozen=True)
 class Tile:
     """An outer tile: ``rows`` of A times ``pieces`` of a row of B, for each k.
 
     Strides in elements: ``a`` from row to row and from k to k + 1, ``b_k`` from k to k + 1. ``packed``: B is in a
-    panel.
+    panel. ``ahead``: what to ask for meanwhile. ``listed``: at A are the addresses of its rows instead.
     """
 
     kind: str
@@ -54,6 +70,8 @@ class Tile:
     packed: bool
     chains: int
     finish: Finish
+    ahead: Ahead | None = None
+    listed: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +94,7 @@ def tile_function(module: Module, tile: Tile | DotTile) -> str:
         name = f"product_tile{len(made)}"
         numbers = dict.fromkeys(("depth", "flag", "row", "column"), "i64")
         extras = {f"extra{i}": "ptr" for i in range(tile.finish.extras)}
-        arguments: dict[str, Any] = {"A": "ptr", "B": "ptr", "C": "ptr", "P": "ptr", **numbers, **extras}
+        arguments: dict[str, Any] = {"A": "ptr", "B": "ptr", "C": "ptr", "P": "ptr", **numbers, "Q": "ptr", **extras}
         with module.function(name, internal=True, noalias=False, inline=False, **arguments) as b:
             if isinstance(tile, Tile):
                 _outer(b, tile)
@@ -92,11 +110,13 @@ def _outer(b: Builder, tile: Tile) -> None:
     a, p, _, _, depth = b.args[:5]
     masks = [b.tail_mask(q.lanes, q.width) if q.lanes < q.width and not tile.packed else None for q in pieces]
 
+    places = [b.pointer(a, i) for i in range(tile.rows)] if tile.listed else []
+
     def step(pa: Value, pb: Value, sums: Sequence[Value]) -> list[Value]:
         row = [b.load(b.at(pb, q.offset, kind), kind, q.width, mask=m) for q, m in zip(pieces, masks, strict=True)]
         new: list[Value] = []
         for i in range(tile.rows):
-            x = b.load(b.offset(pa, i * tile.a[0] * size), kind)
+            x = b.load(b.offset(places[i], pa) if tile.listed else b.offset(pa, i * tile.a[0] * size), kind)
             wide = {w: b.splat(x, w) for w in dict.fromkeys(q.width for q in pieces)}
             new += [
                 b.fma(wide[q.width], y, sums[i * per_row + j]) for j, (q, y) in enumerate(zip(pieces, row, strict=True))
@@ -106,6 +126,8 @@ def _outer(b: Builder, tile: Tile) -> None:
     zeros = [b.zero(kind, q.width) for q in pieces] * tile.rows
     n, chains = len(zeros), tile.chains
     a_step, b_step = tile.a[1] * size, tile.b_k * size
+    advance = b.add if tile.listed else b.offset  # pa: bytes into each row, or an address
+    a = b.i64(0) if tile.listed else a
     start: Sequence[Value] = [a, p, *zeros]
     if chains > 1:
         whole = b.and_(depth, -chains)
@@ -114,7 +136,7 @@ def _outer(b: Builder, tile: Tile) -> None:
             sums: list[Value] = []
             for c in range(chains):
                 sums += step(pa, pb, k.values[2 + c * n : 2 + (c + 1) * n])
-                pa, pb = b.offset(pa, a_step), b.offset(pb, b_step)
+                pa, pb = advance(pa, a_step), b.offset(pb, b_step)
             k.next(pa, pb, *sums)
         done = k.results[2:]
         while len(done) > n:
@@ -125,11 +147,20 @@ def _outer(b: Builder, tile: Tile) -> None:
         first = b.i64(0)
     with b.loop_carrying(first, depth, 1, start) as k:
         pa, pb = k.values[:2]
+        if tile.ahead is not None:
+            _ask(b, tile.ahead, b.args[8], k.index)
         new = step(pa, pb, k.values[2:])
-        k.next(b.offset(pa, a_step), b.offset(pb, b_step), *new)
+        k.next(advance(pa, a_step), b.offset(pb, b_step), *new)
     sums = k.results[2:]
     rows = [sums[i * per_row : (i + 1) * per_row] for i in range(tile.rows)]
     _finish(b, kind, rows, pieces, tile.finish, masked)
+
+
+def _ask(b: Builder, ahead: Ahead, places: Value, k: Value) -> None:
+    """Ask for step k's line of what is needed later."""
+    place = b.load(b.at(places, b.lshr(k, ahead.shift), "ptr"), "ptr")
+    byte = b.and_(k, (1 << ahead.shift) - 1) * 64
+    b.prefetch(b.offset(place, b.select(byte < ahead.last, byte, ahead.last)), locality=2)
 
 
 def _dot(b: Builder, tile: DotTile) -> None:
@@ -226,7 +257,7 @@ def _finish(
     """Add what was there before, apply the epilogue, store."""
     size = BYTES[kind]
     _, _, c, partial, _, flag, row, column = b.args[:8]
-    extras = b.args[8:]
+    extras = b.args[9:]
     stride = finish.c[1]
 
     def places(i: int, q: Piece) -> Value:

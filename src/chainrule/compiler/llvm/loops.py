@@ -14,6 +14,7 @@ import numpy as np
 
 from chainrule.compiler.kernels import Check, Loop, Reduction
 from chainrule.compiler.llvm.builder import Builder, Module
+from chainrule.compiler.llvm.points import compute
 from chainrule.compiler.llvm.values import Value, kind_of
 from chainrule.compiler.llvm.vmath import EMITTERS
 from chainrule.compiler.llvm.walk import walk_of
@@ -23,6 +24,8 @@ from chainrule.ir.graph import Instruction
 
 #: independent accumulators per reduction, so that additions overlap
 ACCUMULATORS = 4
+#: vectors of neighbouring results that are reduced at once, if nothing is computed on the way; else fewer
+TOGETHER = 16
 #: ops with machine code in loops
 LOWERED = frozenset(EMITTERS) | {"one_hot", "sum", "amax", "amin", "cast", "copy"}
 
@@ -68,14 +71,33 @@ class _Emitter:
             index[d] = i
             self._outer(left[1:], index)
 
-    def _vectors(self, body: Callable[[Value, int], None]) -> None:
-        """The vectorized kept dimension, from end to end or within this thread's range."""
+    def _vectors(self, body: Callable[[Value, int], None], start: int | Value = 0) -> None:
+        """The vectorized kept dimension, from ``start`` to the end, or within this thread's range."""
         b, n = self.b, self.dims[self.vector][0]
         if self.vector or isinstance(self.end, int):
-            b.for_vectors(n, self.width, body)
-            return
-        begin, end = b.i64(self.begin), b.i64(self.end)
-        b.for_vectors(end - begin, self.width, lambda i, w: body(i + begin, w))
+            count: int | Value = n - start if isinstance(start, int) else b.sub(n, start)
+            begin = b.i64(start)
+        else:
+            begin = b.i64(self.begin) + start
+            count = self.end - begin
+        b.for_vectors(count, self.width, lambda i, w: body(i + begin if begin.text != "0" else i, w))
+
+    def _columns(self, index: list[Value]) -> None:
+        """Reductions of neighbouring kept points: some vectors at a time, so that more of a line of memory is used."""
+        b, n, most = self.b, self.dims[self.vector][0], max(1, TOGETHER // (1 + len(self.loop.body)))
+        vectors = max(1, n // self.width // -(-n // (self.width * most)))
+        step = vectors * self.width
+        if self.vector or isinstance(self.end, int):
+            begin: int | Value = 0
+            end: int | Value = n - n % step
+            done = end
+        else:
+            count = b.i64(self.end) - b.i64(self.begin)
+            begin, done = self.begin, b.sub(count, b.irem(count, step))
+            end = b.i64(begin) + done
+        with b.loop(begin, end, step) as i:
+            self._column(index, i, self.width, vectors)
+        self._vectors(lambda i, w: self._column(index, i, w), done)
 
     def _inner(self, index: list[Value]) -> None:
         if not self.dims:
@@ -85,7 +107,7 @@ class _Emitter:
             self._write(totals, rows, self.b.i64(0))
             return
         if self.loop.reductions and self.dims[self.vector][2]:
-            self._vectors(lambda i, w: self._column(index, i, w))
+            self._columns(index)
         elif self.loop.reductions:
             self._reduce_rows(index)
         else:
@@ -145,14 +167,10 @@ class _Emitter:
     ) -> None:
         b, name, result = self.b, instruction.op.name, instruction.results[0]
         xs = [known[v] for v in instruction.inputs]
-        if name == "copy":
-            known[result] = xs[0]
-        elif name == "cast":
-            known[result] = b.cast(xs[0], kind_of(result.dtype))
-        elif name == "one_hot":
+        if name == "one_hot":
             known[result] = b.cast(b.eq(self._counter(result, i, width, index), b.cast(xs[0], "i64")), "i64")
         else:
-            known[result] = EMITTERS[name](b, width, kind_of(instruction.inputs[-1].dtype), *xs)
+            known[result] = compute(b, instruction, xs, width)
 
     def _counter(self, v: graph.Value, i: Value, width: int, index: list[Value]) -> Value:
         """The index along a dimension of the space, which a one-hot compares with."""
@@ -199,25 +217,31 @@ class _Emitter:
 
         return finish, new
 
-    def _column(self, index: list[Value], i: Value, width: int) -> None:
-        """Reductions over inner dimensions, for ``width`` neighbouring kept points at once."""
+    def _column(self, index: list[Value], i: Value, width: int, vectors: int = 1) -> None:
+        """Reductions over inner dimensions, for some vectors of ``width`` neighbouring kept points at once."""
         reduced = [d for d in range(len(self.dims)) if not self.dims[d][2]]
         start = [self._start(r, width) for r in self.loop.reductions]
+        n = len(start)
+        places = [i + v * width if v else i for v in range(vectors)]
 
         def run(left: Sequence[int], carried: list[Value]) -> list[Value]:
             if not left:
-                finish, new = self._collect(carried)
-                self._point(self._rows(index, self.vector), i, width, index, finish)
-                return new
+                rows, following = self._rows(index, self.vector), []
+                for v, at in enumerate(places):
+                    finish, new = self._collect(carried[v * n : (v + 1) * n])
+                    self._point(rows, at, width, index, finish)
+                    following += new
+                return following
             with self.b.loop_carrying(0, self.dims[left[0]][0], 1, carried) as k:
                 index[left[0]] = k.index
                 k.next(*run(left[1:], k.values))
             return k.results
 
-        results = run(reduced, start)
+        results = run(reduced, start * vectors)
         for d in reduced:
             index[d] = self.b.i64(0)
-        self._write(results, self._rows(index, self.vector), i)
+        for v, at in enumerate(places):
+            self._write(results[v * n : (v + 1) * n], self._rows(index, self.vector), at)
 
     def _write(self, results: Sequence[Value], rows: list[_Row], i: Value) -> None:
         first = len(self.loop.loads) + len(self.loop.stores)

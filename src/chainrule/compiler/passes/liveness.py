@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import accumulate
 
 from chainrule.compiler.arena import lifetimes
-from chainrule.compiler.kernels import SCRATCH, Buffer, Check, Kernel, Loop, Plan
+from chainrule.compiler.kernels import SCRATCH, Buffer, Check, Kernel, Loop, Plan, Product
 from chainrule.compiler.plan import VIEWS
 from chainrule.ir.graph import Graph, Instruction, Value
 
@@ -20,10 +20,13 @@ def _written(k: Kernel) -> list[tuple[Value, Buffer]]:
     if isinstance(k, Loop):
         pairs = [(s.value, s.access.buffer) for s in k.stores]
         return pairs + [(r.result, r.access.buffer) for r in k.reductions]
-    if isinstance(k, Check):
+    if isinstance(k, Product):
+        if k.epilogue is not None:
+            return [(s.value, s.access.buffer) for s in k.epilogue.stores]
+        return [(k.instruction.results[0], k.c.buffer)]
+    if isinstance(k, Check) or not k.outputs:
         return []
-    buffers = [layout.buffer for layout in k.outputs] if hasattr(k, "outputs") else [k.c.buffer]
-    return list(zip(k.instruction.results, buffers, strict=True))
+    return list(zip(k.instruction.results, [layout.buffer for layout in k.outputs], strict=True))
 
 
 def profile(plan: Plan) -> list[int]:
@@ -58,8 +61,11 @@ class Cut:
         self.readers: dict[Value, list[int]] = {}
         placed: dict[Value, int] = {}
         for n, k in enumerate(plan.kernels):
-            if isinstance(k, Loop):
-                placed.update((r, n) for i in k.body for r in i.results)
+            loop = k.epilogue if isinstance(k, Product) else k
+            if isinstance(loop, Loop):
+                placed.update((r, n) for i in loop.body for r in i.results)
+            if isinstance(k, Product):
+                placed[k.instruction.results[0]] = n
             for v, b in _written(k):
                 placed[v] = n
                 if b.role == SCRATCH:
