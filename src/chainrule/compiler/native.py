@@ -35,6 +35,7 @@ from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.gemm import ProductSpec, emit_product
 from chainrule.compiler.llvm.loops import LOWERED, emit_check, emit_loop, work
 from chainrule.compiler.llvm.parallel import START, STATUS, emit_barrier
+from chainrule.compiler.llvm.repeat import COUNT, DONE, MOVES, WORDS, Moves, emit_repeated, emit_repeated_together
 from chainrule.compiler.llvm.routines import ROUTINES, emit_routine
 from chainrule.compiler.llvm.target import Target, host
 from chainrule.compiler.llvm.values import kind_of
@@ -57,11 +58,11 @@ class _Memory:
         self.start = -first % ALIGN
         self.arena = self.block[self.start : self.start + total]
         address = first + self.start
-        self.table = np.zeros(len(program.buffers) + 1, np.uintp)
+        self.table = np.zeros(len(program.buffers) + WORDS, np.uintp)
         for b in program.buffers:
             if b.role == SCRATCH:
                 self.table[b.number] = address + b.offset
-        self.table[-1] = address + program.arena
+        self.table[len(program.buffers)] = address + program.arena
         for b, array in program.constants:
             self.table[b.number] = array.__array_interface__["data"][0]
         #: arrays whose addresses stand in the table during a call, by buffer
@@ -75,6 +76,8 @@ class _Memory:
 
 #: microseconds of estimated work from which a loop, a product, a whole program is divided among threads
 SHARED_LOOP, SHARED_PRODUCT, SHARED_PROGRAM = 2.0, 4.0, 20.0
+#: seconds of repeated steps between two looks at Python; of those that find out whether threads pay
+SLICE, TRIAL = 0.05, 0.003
 
 
 class _Shared(NamedTuple):
@@ -105,7 +108,7 @@ class NativeProgram:
         self.module = Module(self.target)
         self._scratch = 0
         self._shared: dict[str, _Shared] = {}
-        self.parallel = False
+        self.parallel = self.repeats = False
         self._steps: list[tuple[str, Kernel | None]] = []
         self._write()
         text = self.module.text
@@ -123,6 +126,8 @@ class NativeProgram:
         ]
         self._choice = Choice()
         self._address = self.native.address("parallel") if self.parallel else 0
+        self._repeated_together = self.native.address("together") if self.parallel else 0
+        self._repeated = self.native.function("repeated", "ptr", returns="i64") if self.repeats else None
         self._constants = dict(self.plan.constants)
         self._shapes = [(v.shape, v.dtype) for v in self.graph.inputs]
         pairs = zip(self.graph.outputs, self.plan.outputs, strict=True)
@@ -158,6 +163,9 @@ class NativeProgram:
             stretch.append(name)
         self._close(stretch)
         self._write_single()
+        self.repeats = len(self._steps) == 1 and self._steps[0][1] is None
+        if self.repeats:
+            emit_repeated(self.module, f"{self._steps[0][0]}_body", len(self.plan.buffers))
         if len(self._steps) == 1 and sum(s.work for s in self._shared.values()) >= SHARED_PROGRAM:
             self._write_parallel(stretch)
 
@@ -253,15 +261,17 @@ class NativeProgram:
     def _write_parallel(self, names: list[str]) -> None:
         """``void parallel(table, thread, threads, block)``: each thread's part, with barriers between the phases.
 
-        The first thread runs what is not shared; if a check fails there, all leave at the next barrier.
+        The first thread runs what is not shared; if a check fails there, all leave at the next barrier, and
+        ``parallel_body`` returns 1.
         """
         barrier = emit_barrier(self.module)
         arguments = {"table": "ptr", "thread": "i64", "threads": "i64", "block": "ptr"}
-        with self.module.function("parallel_body", internal=True, inline=False, noalias=False, **arguments) as b:
-            table, thread, threads, block = b.args
+        phases = self._phases(names)
+        with self.module.function(
+            "parallel_body", internal=True, inline=False, noalias=False, returns="i64", **arguments, before="i64"
+        ) as b:
+            table, thread, threads, block, arrived = b.args
             status = b.offset(block, STATUS)
-            arrived = b.load(b.offset(block, START), "i64")
-            phases = self._phases(names)
             for phase in phases:
                 shared = self._shared.get(phase[0])
                 if shared is not None:
@@ -277,14 +287,18 @@ class NativeProgram:
                 b.call(barrier, block, arrived)
                 if shared is None:
                     with b.if_(b.ne(b.load(status, "i64"), 0)):
-                        b.ret()
-        with self.module.function("parallel", noalias=False, **arguments) as b, b.denormals_flushed():
-            b.call("parallel_body", *b.args)
+                        b.ret(b.i64(1))
+            b.ret(b.i64(0))
+        with self.module.function("parallel", noalias=False, **arguments) as b:
+            arrived = b.load(b.offset(b.args[3], START), "i64")
+            with b.denormals_flushed():
+                b.call("parallel_body", *b.args, arrived, returns="i64")
+        emit_repeated_together(self.module, "parallel_body", barrier, len(phases) - 1, len(self.plan.buffers))
         self.parallel = True
 
     def _share(self, b: Builder, name: str, shared: _Shared) -> None:
         """Call a shared kernel for this thread's rows, whole tiles of them."""
-        table, thread, threads, _ = b.args
+        table, thread, threads = b.args[:3]
         tiles = -(-shared.rows // shared.grain)
         first = b.idiv(thread * tiles, threads) * shared.grain
         last = b.idiv((thread + 1) * tiles, threads) * shared.grain
@@ -360,30 +374,62 @@ class NativeProgram:
             return
         together, timed = self._choice.next()
         start = time.perf_counter() if timed else 0.0
-        if not (together and self._execute_together(memory, min(threads, available_cores()))):
+        status = self._together(memory, min(threads, available_cores()), self._address) if together else None
+        if status is None:
             self._execute_alone(memory)
+        elif status:
+            self.fail(status, memory)
         if timed:
             self._choice.took(together, time.perf_counter() - start)
 
-    def _execute_together(self, memory: _Memory, threads: int) -> bool:
-        """Run on the pool's threads; False if another call has them."""
+    def _together(self, memory: _Memory, threads: int, address: int) -> int | None:
+        """Run a function on the pool's threads; its status, or None if another call has them."""
         workers = pool()
         if not workers.lock.acquire(blocking=False):
-            return False
+            return None
         try:
-            status = workers.run(self._address, memory.address, threads)
+            return workers.run(address, memory.address, threads)
         finally:
             workers.lock.release()
-        if status:
-            self._raise(self.plan.kernels[status - 1], memory)
-        return True
+
+    def repeat(self, memory: _Memory, count: int, moves: Moves) -> tuple[int, int]:
+        """Run the program ``count`` times, with ``moves`` after each step: steps done, and the status of the last.
+
+        The status is 0, ``LOST``, or that of a check, at which the rest was given up. Between slices of ``SLICE``
+        seconds Python gets a chance to act on signals.
+        """
+        words, base = moves.words(), len(self.plan.buffers)
+        memory.table[base + MOVES] = words.__array_interface__["data"][0]
+        threads = min(get_num_threads(), available_cores()) if self.parallel else 1
+        done, each = 0, SLICE
+        while done < count:
+            together, timed = self._choice.next() if threads > 1 else (False, False)
+            steps = min(count - done, max(1, int((TRIAL if timed else SLICE) / each)))
+            memory.table[base + COUNT], memory.table[base + DONE] = steps, 0
+            start = time.perf_counter()
+            status = self._together(memory, threads, self._repeated_together) if together else None
+            if status is None:
+                status = self._repeated(memory.address)  # type: ignore[misc]
+            each = max(1e-7, (time.perf_counter() - start) / steps)
+            done += int(memory.table[base + DONE])
+            if status:
+                return done, int(status)
+            if timed:
+                self._choice.took(together, each)
+            else:
+                self._choice.went_on(steps - 1)
+        return done, 0
+
+    def fail(self, status: int, memory: _Memory) -> None:
+        """Raise the error that eager mode raises for the kernel that a status names."""
+        self._raise(self.plan.kernels[status - 1], memory)
 
     def _execute_alone(self, memory: _Memory) -> None:
         for function, kernel in self._run:
             if function is not None:
                 status = function(memory.address)
                 if status:
-                    self._raise(self.plan.kernels[status - 1], memory)
+                    self.fail(status, memory)
             else:
                 assert isinstance(kernel, Call)
                 self._reference(kernel, memory)

@@ -26,6 +26,7 @@ from chainrule.compiler import bounds, sum_bounds
 from chainrule.compiler.bounds import Array, Range
 from chainrule.compiler.control.machine import expected
 from chainrule.compiler.kernels import (
+    INPUT,
     OUTPUT,
     SCRATCH,
     Access,
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from chainrule.compiler.native import NativeProgram
 
 _GUARD, _FILL = 64, 0xFF
+#: bytes from which inputs are not copied
+LARGE = 1 << 20
 
 
 class VerificationError(RuntimeError):
@@ -110,9 +113,15 @@ def strided(flat: Array, place: Layout | Access, shape: Shape) -> Array:
 
 
 class _Memory:
-    """All buffers of a plan, owned by one check: inputs are copies, and each block lies between guard bytes."""
+    """All buffers of a plan, owned by one check: inputs are copies, and each block lies between guard bytes.
 
-    def __init__(self, plan: Plan, scratch: int, arrays: Sequence[Array], aliases: Mapping[Buffer, Buffer]) -> None:
+    Inputs of ``LARGE`` bytes or more (a data set whose rows a step gathers) that no output stands in are used where
+    they are, unless the check is strict: no kernel has a store to them.
+    """
+
+    def __init__(
+        self, plan: Plan, scratch: int, arrays: Sequence[Array], aliases: Mapping[Buffer, Buffer], strict: bool
+    ) -> None:
         self.blocks: list[Array] = []
         self.arrays: dict[Buffer, Array] = {}
         self.table = np.zeros(len(plan.buffers) + 1, np.uintp)
@@ -121,7 +130,12 @@ class _Memory:
         #: per buffer the block it is in and the byte it starts at
         self.where: dict[Buffer, tuple[int, int]] = {}
         self.arena = self._block(plan.arena)
+        replaced = set(aliases.values())
         for b in sorted(plan.buffers, key=lambda b: b in aliases):
+            if b.role == INPUT and b.nbytes >= LARGE and b not in replaced and not strict:
+                self.arrays[b] = a = np.ascontiguousarray(given[b], b.dtype).reshape(-1)
+                self.table[b.number] = a.__array_interface__["data"][0]
+                continue
             if b.role == SCRATCH:
                 self.where[b] = 0, _GUARD + b.offset
             elif b in aliases:
@@ -222,7 +236,11 @@ def _product(k: Product, memory: _Memory) -> list[Result]:
 def _whole(k: Routine | Call, memory: _Memory) -> list[Result]:
     """An op on whole arrays, by its reference kernel; a loop or branch by its blocks, which are verified themselves."""
     i = k.instruction
-    xs = [memory.read(x, v.shape) for v, x in zip(i.inputs, k.inputs, strict=True)]
+    held = memory.arrays
+    xs = [
+        strided(held[x.buffer], x, v.shape) if x.buffer.role == INPUT else memory.read(x, v.shape)
+        for v, x in zip(i.inputs, k.inputs, strict=True)
+    ]
     if isinstance(k, Routine) and k.control is not None:
         ranges = [Range(y) for y in expected(k, xs, verify_program)]
     else:
@@ -254,7 +272,7 @@ def verify_program(
 
     Args:
         native: the program.
-        arrays: one per input; they are copied and not written.
+        arrays: one per input; they are not written.
         aliases: output buffers that stand in the memory of an input buffer, as ``compiler.aliasing`` chooses them.
         strict: also compare all memory before and after each kernel (slow).
 
@@ -263,7 +281,7 @@ def verify_program(
         IndexError, ZeroDivisionError, RuntimeError: as the reference kernel does for operands that it refuses.
     """
     plan = native.plan
-    memory = _Memory(plan, native.scratch, arrays, aliases or {})
+    memory = _Memory(plan, native.scratch, arrays, aliases or {}, strict)
     for n, kernel in enumerate(plan.kernels):
         known: dict[Value, Range] = {}
         try:

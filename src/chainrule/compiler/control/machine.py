@@ -85,7 +85,7 @@ def prepare(i: Instruction, build: Callable[[Graph], Any]) -> Machine | None:
         own = all(layout.buffer.role == OUTPUT for layout in native.plan.outputs)
         if native.plan.calls or not native.plan.kernels or not own:
             return None
-        table = native.memory().table
+        table = native.memory().table[: len(native.plan.buffers) + 1]
         template = np.where([b.role == SCRATCH for b in native.plan.buffers] + [True], 0, table)
         codes.append(Code(native, np.array([native.native.address("run0")], np.uintp), template.astype(np.uintp)))
     return Machine(tuple(codes))
