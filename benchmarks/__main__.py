@@ -39,6 +39,7 @@ BENCHMARKS = {
     "compiled_inference": Benchmark("predictions, eager and compiled", threaded=True),
     "compile_time": Benchmark("first call of a compiled step, with empty and with filled caches"),
     "compiled_call": Benchmark("what a call of a compiled step costs beyond its native work"),
+    "memory": Benchmark("the peak of a training step by depth and batch, and the time that memory budgets cost"),
     "peak": Benchmark("share of the processor's float32 peak in a training step", threaded=True),
     "loader": Benchmark("an epoch of DataLoader beside slicing by hand", script=True),
     "import_time": Benchmark("how long `import chainrule` takes", script=True),

@@ -45,6 +45,10 @@ ROOT_LAYER = 9
 # Imports between different packages of one layer: (importer, imported) and the reason.
 SAME_LAYER = {
     ("autograd", "func"): "autograd.functional and the checks of gradients are made of function transforms",
+    (
+        "optim",
+        "compiler",
+    ): "eager steps that take long change over to machine code, loaded then (NOTE [native updates])",
     ("utils", "data"): "utils.data gives PyTorch's name to what lives in data",
     ("vision", "data"): "vision.datasets gives torchvision's name to what lives in data",
 }

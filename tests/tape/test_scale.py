@@ -105,7 +105,7 @@ def train(steps):
 @needs_statm
 def test_ten_thousand_training_steps_with_the_collector_off_leave_memory_flat():
     """A step that left one parameter-sized array behind would show as more than 10 MB."""
-    train(500)
+    train(2000)  # with all that is loaded late, such as the compiler for the optimizer's steps
     gc.collect()
     gc.disable()
     try:

@@ -1,5 +1,6 @@
 """Layer 6: programs. Capture, the reference evaluator, and functions compiled to native code."""
 
+from chainrule.compiler.budget import MemoryBudgetError
 from chainrule.compiler.capture import LARGE_CONSTANT, Capture, capture
 from chainrule.compiler.compiled import Compiled, compile
 from chainrule.compiler.explain import explain_compilation
@@ -13,6 +14,7 @@ __all__ = [
     "Capture",
     "Captured",
     "Compiled",
+    "MemoryBudgetError",
     "Program",
     "capture",
     "captured",

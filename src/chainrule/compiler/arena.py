@@ -15,13 +15,7 @@ def arrange(kernels: Sequence[Kernel], buffers: Sequence[Buffer], kept: Sequence
 
     ``kept``: buffers that are read when all kernels have run.
     """
-    first: dict[Buffer, int] = {}
-    last: dict[Buffer, int] = {}
-    for t, k in enumerate(kernels):
-        for b in touched(k):
-            first.setdefault(b, t)
-            last[b] = t
-    last.update({b: len(kernels) for b in kept if b in first})
+    first, last = lifetimes(kernels, kept)
     placed: list[Buffer] = []
     total = 0
     for b in sorted((b for b in buffers if b.role == SCRATCH and b in first), key=lambda b: (-b.nbytes, b.number)):
@@ -40,6 +34,18 @@ def arrange(kernels: Sequence[Kernel], buffers: Sequence[Buffer], kept: Sequence
         placed.append(b)
         total = max(total, at + size)
     return total
+
+
+def lifetimes(kernels: Sequence[Kernel], kept: Sequence[Buffer] = ()) -> tuple[dict[Buffer, int], dict[Buffer, int]]:
+    """The numbers of the first and of the last kernel that touch a buffer; ``kept`` ones live on after all kernels."""
+    first: dict[Buffer, int] = {}
+    last: dict[Buffer, int] = {}
+    for t, k in enumerate(kernels):
+        for b in touched(k):
+            first.setdefault(b, t)
+            last[b] = t
+    last.update({b: len(kernels) for b in kept if b in first})
+    return first, last
 
 
 def touched(k: Kernel) -> list[Buffer]:

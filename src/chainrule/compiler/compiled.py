@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.compiler.budget import parse_size
 from chainrule.compiler.function import Captured
 from chainrule.compiler.guards import Watch, observe
 from chainrule.compiler.llvm.target import BackendUnavailableError, available
@@ -97,10 +98,18 @@ class Compiled(Captured):
     Attributes:
         fallback: run the function itself, saying so once, if it cannot be captured.
         verify: when the machine code is held to the reference evaluator.
+        memory_budget: the most bytes of scratch memory that a program may need; None: any.
     """
 
-    def __init__(self, function: Callable[..., Any], fallback: bool = False, verify: str = "first") -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        fallback: bool = False,
+        verify: str = "first",
+        memory_budget: int | str | None = None,
+    ) -> None:
         super().__init__(function)
+        self.memory_budget = None if memory_budget is None else parse_size(memory_budget)
         if verify not in _VERIFY:
             raise ValueError(f"verify must be one of {', '.join(map(repr, _VERIFY))}, got {verify!r}")
         self.fallback, self.verify = fallback, verify
@@ -178,7 +187,9 @@ class Compiled(Captured):
             program = self._find(leaves, structure) or self._capture(args, kwargs, leaves)
             bound = self._bound.get(id(program))
             if bound is None or bound.program is not program:
-                bound = BoundProgram(program, NativeProgram(program.graph), self.verify)
+                bound = BoundProgram(
+                    program, NativeProgram(program.graph, memory_budget=self.memory_budget), self.verify
+                )
                 kept: dict[int, Program] = {id(p): p for p in self.programs}
                 self._bound = {k: b for k, b in self._bound.items() if k in kept}
                 self._bound[id(program)] = bound
@@ -190,7 +201,13 @@ class Compiled(Captured):
         return list(self._bound.values())
 
 
-def compile(function: Callable[..., Any] | None = None, *, fallback: bool = False, verify: str = "first") -> Any:
+def compile(
+    function: Callable[..., Any] | None = None,
+    *,
+    fallback: bool = False,
+    verify: str = "first",
+    memory_budget: int | str | None = None,
+) -> Any:
     """``function`` as native code: use ``step = chainrule.compile(step)``, or as a decorator.
 
     A function, or a whole training step (forward, ``backward()``, clipping, ``optimizer.step()``, in-place statistics,
@@ -205,10 +222,20 @@ def compile(function: Callable[..., Any] | None = None, *, fallback: bool = Fals
         verify: hold the machine code to the reference evaluator, kernel by kernel and within the bounds that
             ``compiler.verify`` states, on the "first" call of every program, "always", or "never". A disagreement
             raises ``VerificationError`` with the first instruction that differs.
+        memory_budget: the most scratch memory that a program may need at its peak, known before it runs: bytes, or text
+            such as "64MB" or "1.5GiB". Where it needs more, values that the backward pass waits for are recomputed
+            instead of kept (see ``compiler.passes.recompute``), which takes time and changes no bit of any result.
+            Arguments, results, gradients, parameters and the packed blocks of matrix products are not counted. A
+            program that cannot be made to fit raises ``MemoryBudgetError``.
+
+    Raises:
+        ValueError, TypeError: for a ``verify`` or a ``memory_budget`` that is none.
     """
+    if memory_budget is not None:
+        parse_size(memory_budget)
     if function is None:
-        return lambda f: compile(f, fallback=fallback, verify=verify)
+        return lambda f: compile(f, fallback=fallback, verify=verify, memory_budget=memory_budget)
     if not available():
         _tell_once("chainrule.compile runs functions eagerly, because llvmlite is not installed: pip install llvmlite")
         return function
-    return Compiled(function, fallback, verify)
+    return Compiled(function, fallback, verify, memory_budget)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from chainrule.compiler.kernels import SCRATCH, Call, Kernel, Loop, Product
+from chainrule.compiler.passes.recompute import Recomputed
 from chainrule.compiler.runtime import BoundProgram
 from chainrule.core.shapes import size_of
 from chainrule.ir.graph import describe_size
+
+#: how many recomputed values are named
+MOST_SHOWN = 12
 
 
 def explain_compilation(compiled: Any, *, kernels: bool = True, graph: bool = False) -> str:
@@ -50,6 +54,8 @@ def _program(number: int, bound: BoundProgram, kernels: bool, graph: bool) -> li
         f"  memory: {describe_size(plan.arena)} of scratch known before running "
         f"({len(scratch)} buffers, {describe_size(before)} without sharing)"
     )
+    if native.recomputed is not None:
+        lines += _recomputed(native.recomputed)
     shared = "on several threads where that is quicker" if native.parallel else "on one thread"
     lines.append(f"  {len(plan.kernels)} kernels, {shared}")
     if plan.calls:
@@ -62,6 +68,23 @@ def _program(number: int, bound: BoundProgram, kernels: bool, graph: bool) -> li
     if graph:
         lines += [f"  {line}" for line in str(native.graph).splitlines()]
     return lines
+
+
+def _recomputed(r: Recomputed) -> list[str]:
+    """What a memory budget led to."""
+    budget = f"  memory budget {describe_size(r.budget)}: peak {describe_size(r.before)}"
+    if not r.dropped:
+        return [f"{budget}, so nothing is recomputed"]
+    share = f"{r.work / r.whole:.0%}" if r.whole else "no part"
+    size = describe_size(sum(v.nbytes for v in r.dropped))
+    extra = f"{r.instructions} instructions run again, about {share} of the whole work"
+    lines = [
+        f"{budget} before recomputation, {describe_size(r.after)} after",
+        f"    {len(r.dropped)} values not kept ({size}); {extra}",
+    ]
+    shown = ", ".join(v.describe() for v in r.dropped[:MOST_SHOWN])
+    more = f" and {len(r.dropped) - MOST_SHOWN} more" if len(r.dropped) > MOST_SHOWN else ""
+    return [*lines, f"    recomputed: {shown}{more}"]
 
 
 def _kernel(k: Kernel) -> list[str]:

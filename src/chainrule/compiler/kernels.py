@@ -86,6 +86,10 @@ class Reduction(NamedTuple):
     access: Access
 
 
+#: the lanes and the sizes that reductions run over when a reduced dimension is vectorized; empty: one after the other
+Order = tuple[int, ...]
+
+
 class Loop:
     """Elementwise instructions over one iteration space, the last ``reduced`` dimensions of which are summed over.
 
@@ -96,6 +100,7 @@ class Loop:
         body: instructions in order; each works on the point at hand.
         stores, reductions: what is written.
         counters: for results that compare with an index along a dimension (one-hot), that index's stride per dimension.
+        order: the order in which reductions have to combine, as ``llvm.loops`` names it; None: any.
     """
 
     def __init__(
@@ -107,9 +112,10 @@ class Loop:
         stores: list[Store],
         reductions: list[Reduction],
         counters: dict[Value, tuple[int, ...]],
+        order: Order | None = None,
     ) -> None:
         self.space, self.reduced, self.loads, self.body = space, reduced, loads, body
-        self.stores, self.reductions, self.counters = stores, reductions, counters
+        self.stores, self.reductions, self.counters, self.order = stores, reductions, counters, order
 
     def __str__(self) -> str:
         kept = len(self.space) - self.reduced

@@ -40,7 +40,9 @@ from chainrule.compiler.llvm.routines import ROUTINES, emit_routine
 from chainrule.compiler.llvm.target import Target, host
 from chainrule.compiler.llvm.values import kind_of
 from chainrule.compiler.passes import Report, optimize
-from chainrule.compiler.plan import plan
+from chainrule.compiler.passes.recompute import REASON as RECOMPUTE_REASON
+from chainrule.compiler.passes.recompute import Recomputed, recompute
+from chainrule.compiler.plan import Late, Orders, plan
 from chainrule.compiler.threads import Choice, available_cores, get_num_threads, pool
 from chainrule.ir.graph import Graph, Instruction
 
@@ -96,14 +98,26 @@ class NativeProgram:
         reports: what each pass did; none for a graph given as ``optimized``.
         plan: kernels and memory.
         timings: seconds of planning, writing IR, code generation (or reading the cache) and loading.
+        recomputed: what was done to meet ``memory_budget``; None without one.
     """
 
-    def __init__(self, graph: Graph, target: Target | None = None, optimized: bool = False) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        target: Target | None = None,
+        optimized: bool = False,
+        memory_budget: int | None = None,
+    ) -> None:
         self.target = target or host()
+        self.memory_budget = memory_budget
         start = time.perf_counter()
+        self._machines: dict[int, tuple[Instruction, Machine | None]] = {}
         self.graph, self.reports = (graph, []) if optimized else optimize(graph)
-        optimized = time.perf_counter()
-        self.plan = plan(self.graph, NATIVE, self.target.has_f16, self._control)
+        self.recomputed = None if memory_budget is None else self._recompute(memory_budget)
+        passed = time.perf_counter()
+        self.plan = self._planned(
+            self.graph, *((self.recomputed.late, self.recomputed.orders) if self.recomputed else ({}, {}))
+        )
         planned = time.perf_counter()
         self.module = Module(self.target)
         self._scratch = 0
@@ -115,8 +129,8 @@ class NativeProgram:
         written = time.perf_counter()
         self.native = cache.build(text, self.target)
         self.timings = {
-            "passes": optimized - start,
-            "planning": planned - optimized,
+            "passes": passed - start,
+            "planning": planned - passed,
             "writing": written - planned,
             **self.native.timings,
         }
@@ -137,7 +151,23 @@ class NativeProgram:
 
     def _control(self, i: Instruction) -> Machine | None:
         """The blocks of a loop or branch, each a native program of its own."""
-        return prepare(i, lambda graph: NativeProgram(graph, self.target, optimized=True))
+        found = self._machines.get(id(i.params))
+        if found is None:  # planned several times, compiled once; the instruction keeps the address taken
+            machine = prepare(i, lambda graph: NativeProgram(graph, self.target, optimized=True))
+            found = self._machines[id(i.params)] = i, machine
+        return found[1]
+
+    def _planned(self, graph: Graph, late: Late, orders: Orders) -> Plan:
+        return plan(graph, NATIVE, self.target.has_f16, late, orders, self._control)
+
+    def _recompute(self, budget: int) -> Recomputed:
+        """Replace the graph by one whose plan stays within a budget, as the last pass."""
+        start, before = time.perf_counter(), len(self.graph.instructions)
+        found = recompute(self.graph, budget, self._planned, self.target)
+        self.graph = found.graph
+        seconds = time.perf_counter() - start
+        self.reports.append(Report("recompute", RECOMPUTE_REASON, seconds, before, len(found.graph.instructions)))
+        return found
 
     # ---- writing
     def _write(self) -> None:

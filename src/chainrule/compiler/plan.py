@@ -13,7 +13,7 @@ that of its latest input, and any later loop over the same space will do. A redu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from chainrule.compiler.kernels import (
     Kernel,
     Layout,
     Loop,
+    Order,
     Plan,
     Product,
     Reduction,
@@ -49,8 +50,11 @@ from chainrule.ir.op import REGISTRY, Elementwise
 
 #: a loop takes no more instructions, and no more loads and stores, than registers and the instruction cache like
 MOST_INSTRUCTIONS, MOST_ACCESSES = 96, 24
-_VIEWS = ("reshape", "permute", "broadcast_to", "getitem", "flip", "alias", "detach")
+VIEWS = ("reshape", "permute", "broadcast_to", "getitem", "flip", "alias", "detach")
 _REDUCTIONS = ("sum", "amax", "amin")
+#: the values that have to be there before a result is computed
+Late = Mapping[Value, tuple[Value, ...]]
+Orders = Mapping[Value, Order]
 
 
 class _Group:
@@ -61,11 +65,14 @@ class _Group:
         self.items: list[Instruction] = []
         self.made: set[Value] = set()
         self.read: set[Value] = set()
+        self.order: Order | None = None
 
 
 class _Planner:
-    def __init__(self, graph: Graph, lowered: frozenset[str], has_f16: bool) -> None:
-        self.graph, self.lowered, self.has_f16 = graph, lowered, has_f16
+    def __init__(self, graph: Graph, lowered: frozenset[str], has_f16: bool, late: Late, orders: Orders) -> None:
+        self.graph, self.lowered, self.has_f16, self.late, self.orders = graph, lowered, has_f16, late, orders
+        #: the first group that the instruction at hand may join
+        self.after = 0
         self.buffers: list[Buffer] = []
         self.layouts: dict[Value, Layout] = {}
         self.groups: list[_Group] = []
@@ -97,7 +104,8 @@ class _Planner:
     # ---- grouping
     def place(self, i: Instruction) -> None:
         name, result = i.op.name, i.results[0]
-        if name in _VIEWS:
+        self.after = max((self.ready[v] for v in self.late.get(result, ())), default=0)
+        if name in VIEWS:
             self._view(i)
         elif name in ("cat", "unslice", "put") and not (name == "put" and _repeats(i)):
             self._assemble(i)
@@ -206,10 +214,11 @@ class _Planner:
             self.ready[r] = len(self.groups) - 1
 
     def _join(self, i: Instruction, space: Shape, axes: tuple[int, ...] | None, after: int = 0) -> None:
-        start = max(after, *(self.ready[v] for v in i.inputs))
+        start = max(after, self.after, *(self.ready[v] for v in i.inputs))
+        order = self.orders.get(i.results[0])
         for p in range(start, len(self.groups)):
             g = self.groups[p]
-            if g.space != space or not _compatible(g, axes):
+            if g.space != space or not _compatible(g, axes) or (order is not None and g.order not in (None, order)):
                 continue
             late = [v for v in i.inputs if self.ready[v] >= p]
             if late and i.op.name == "one_hot":  # its input has another space, so it comes from memory
@@ -231,7 +240,7 @@ class _Planner:
         if axes is None:
             group.made.update(i.results)
         else:
-            group.axes = axes
+            group.axes, group.order = axes, self.orders.get(i.results[0], group.order)
         for r in i.results:
             self.ready[r] = position
 
@@ -293,7 +302,8 @@ class _Planner:
                     body.append(i)
             if i.results[0] in g.made and i.results[0] in needed:
                 stores.append(Store(i.results[0], self._access(i.results[0], order)))
-        return Loop(tuple(g.space[d] for d in order), len(axes), loads, body, stores, reductions, counters)
+        space = tuple(g.space[d] for d in order)
+        return Loop(space, len(axes), loads, body, stores, reductions, counters, g.order)
 
     def _reduced(self, i: Instruction, kept: list[int]) -> Access:
         layout = self.layout(i.results[0])
@@ -351,13 +361,17 @@ def plan(
     graph: Graph,
     lowered: frozenset[str],
     has_f16: bool = True,
+    late: Late | None = None,
+    orders: Orders | None = None,
     control: Callable[[Instruction], Any] | None = None,
 ) -> Plan:
     """Kernels and memory for a graph; ``lowered`` names the ops with machine code, float16 only with ``has_f16``.
 
-    ``control`` gives the machine code of a loop or branch, None if it has none.
+    ``control`` gives the machine code of a loop or branch, None if it has none. ``late`` holds back results until other
+    values are there, though their own inputs are ready before; ``orders`` says in which order reductions have to
+    combine.
     """
-    p = _Planner(graph, lowered, has_f16)
+    p = _Planner(graph, lowered, has_f16, late or {}, orders or {})
     p.control = control
     for v in graph.inputs:
         p.buffer(v, INPUT)

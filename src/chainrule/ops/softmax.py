@@ -47,7 +47,8 @@ class Softmax(_AlongAxis):
         """Shifted by the maximum."""
         if not x.size:
             return np.array(x)
-        e = np.exp(x - np.maximum.reduce(x, axis, keepdims=True))
+        e = x - np.maximum.reduce(x, axis, keepdims=True)
+        np.exp(e, out=e)  # in place: beyond the caches a second array costs as much as the exponentials
         e /= np.add.reduce(e, axis, keepdims=True)
         return e
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ import numpy as np
 from chainrule.core.errors import user_place
 from chainrule.ir.interpreter import Interpreter
 from chainrule.ir.state import get_state, make_state, reset_state, set_state
+from chainrule.optim.native import NativeSteps, address
 from chainrule.optim.optimizer import Optimizer
 from chainrule.optim.program import compile_rule
 from chainrule.tape.clock import stamp
@@ -63,6 +64,7 @@ class RuleOptimizer(Optimizer):
 
     hyper: ClassVar[tuple[str, ...]] = ("lr",)
     switches: ClassVar[tuple[str, ...]] = ("maximize", "weight_decay")
+    _native: NativeSteps | None = None
 
     @staticmethod
     def scalars(options: Options) -> tuple[str, ...]:
@@ -108,11 +110,14 @@ class RuleOptimizer(Optimizer):
         """
         loss = self._loss_of(closure)
         interpreter = get_state().interpreter
+        native = interpreter is None and self._native_steps().wanted(self._sizes)
         token = set_state(make_state(interpreter, False))  # as no_grad(), which takes a microsecond more
         try:
             with np.errstate(all="ignore"):
                 for group in self.param_groups:
                     options = frozenset([name for name in self.switches if group[name]])
+                    if native and self._step_native(group, options):
+                        continue
                     if interpreter is None:
                         self._step_arrays(group, options)
                     else:
@@ -122,6 +127,48 @@ class RuleOptimizer(Optimizer):
         finally:
             reset_state(token)
         return loss
+
+    def _sizes(self) -> Iterator[tuple[int, int]]:
+        """Of every parameter: its elements, and how many state arrays it has."""
+        for group in self.param_groups:
+            slots = len(self.slots(frozenset([name for name in self.switches if group[name]])))
+            yield from ((p._d.size, slots) for p in group["params"])
+
+    def _native_steps(self) -> NativeSteps:
+        if self._native is None:
+            self._native = NativeSteps()
+        return self._native
+
+    def _step_native(self, group: Group, options: Options) -> bool:
+        """A group as one call of machine code (NOTE [native updates]); False if that does not cover its parameters."""
+        slots, scalars = self.slots(options), self.scalars(options)
+        found = [(p, g) for p in group["params"] if (g := p.grad) is not None]
+        if not found:
+            return True
+        params, names, native = [p for p, _ in found], (*slots, *scalars), self._native_steps()
+        states = [self.state[p] for p in params] if names else []
+        if not all(s.keys() >= {*names} for s in states):  # the first step of some of them
+            return False
+        rows = native.rows(group, params, [[s[name] for name in names] for s in states], len(slots))
+        counts = None if rows is None else rows.counts()
+        if rows is None or counts is None or not rows.point([g._d for _, g in found]):
+            return False
+        h = {name: _float(group, name) for name in self.hyper}
+        c, after = self._numbers(dict(zip(scalars, counts, strict=True)), h, scalars, options)
+        run = native.code(self.rule, slots, tuple(c), options, rows)
+        numbers = np.array(list(c.values()), rows.dtype)
+        run(address(rows.table), len(params), address(numbers))
+        rows.written([after[name] for name in scalars], user_place())
+        return True
+
+    def _numbers(
+        self, s: dict[str, float], h: dict[str, float], scalars: tuple[str, ...], options: Options
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The coefficients of this step and the new counters, from the old ones."""
+        if "step" in s:
+            s["step"] += 1
+        c = self.coefficients(ScalarMath, s, h, options)
+        return c, {name: c.pop(name, s[name]) for name in scalars}
 
     def _step_arrays(self, group: Group, options: Options) -> None:
         """Eager mode: NumPy on raw arrays, in place."""
@@ -150,11 +197,7 @@ class RuleOptimizer(Optimizer):
                 continue
             made = known.get(key)
             if made is None:
-                s = dict(zip(scalars, key[1:], strict=True))
-                if "step" in s:
-                    s["step"] += 1
-                c = self.coefficients(ScalarMath, s, h, options)
-                after = {name: c.pop(name, s[name]) for name in scalars}
+                c, after = self._numbers(dict(zip(scalars, key[1:], strict=True)), h, scalars, options)
                 program = compile_rule(self.rule, slots, tuple(c), options)
                 made = known[key] = program, tuple([np.array(x, value.dtype) for x in c.values()]), after
             program, coefficients, after = made

@@ -94,23 +94,24 @@ class Stamper:
     the entries are still in place, and one assignment stamps them all.
     """
 
-    __slots__ = ("_arrays", "_last", "_time")
+    __slots__ = ("_arrays", "_last", "_place", "_time")
 
     def __init__(self, *arrays: np.ndarray[Any, Any]) -> None:
         owners = {id(owner(a)): owner(a) for a in arrays}
         self._arrays = list(owners.items())
         self._time = _Time(0)
         self._last = -1
+        self._place: Place = None
 
-    def stamp(self) -> None:
-        """All of them were written just now."""
-        undisturbed = CLOCK.now == self._last
+    def stamp(self, place: Place = _COMPILED) -> None:
+        """All of them were written just now, by a compiled program unless a line of the user's is given."""
+        undisturbed = CLOCK.now == self._last and place == self._place
         CLOCK.now += 1
-        self._last = CLOCK.now
+        self._last, self._place = CLOCK.now, place
         if not undisturbed:
             self._time = _Time(0)
             for key, a in self._arrays:
                 old = _stamps.get(key)
                 reference = weakref.ref(a, partial(_forget, key)) if old is None else old[2]
-                _stamps[key] = (self._time, _COMPILED, reference)
+                _stamps[key] = (self._time, place, reference)
         self._time.now = CLOCK.now

@@ -1,8 +1,8 @@
 """Machine code of loops: elementwise instructions and reductions over strided memory, in explicit vectors.
 
-One dimension is vectorized: where no reduction runs, the last; else the last kept or the last reduced one, whichever
-has more contiguous accesses. What does not fill a vector at the end of a row runs the same body on scalars. Reductions
-combine lane by lane, then the lanes in a fixed order, so the result depends on the shape and the target alone.
+One dimension is vectorized (``llvm.walk`` says which). What does not fill a vector at the end of a row runs the same
+body on scalars. Reductions combine lane by lane, then the lanes in a fixed order, so the result depends on the shape
+and the target alone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from chainrule.compiler.kernels import Check, Loop, Reduction
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.values import Value, kind_of
 from chainrule.compiler.llvm.vmath import EMITTERS
+from chainrule.compiler.llvm.walk import walk_of
 from chainrule.core.shapes import size_of
 from chainrule.ir import graph
 from chainrule.ir.graph import Instruction
@@ -37,32 +38,9 @@ class _Row(NamedTuple):
 class _Emitter:
     def __init__(self, b: Builder, loop: Loop, table: Value) -> None:
         self.b, self.loop = b, loop
-        kept = len(loop.space) - loop.reduced
-        accesses = [*loop.loads.values(), *(s.access for s in loop.stores)]
-        accesses += [r.access._replace(strides=(*r.access.strides, *(0,) * loop.reduced)) for r in loop.reductions]
-        walks = [a.strides for a in accesses] + list(loop.counters.values())
-        dims = [(n, tuple(w[d] for w in walks), d < kept) for d, n in enumerate(loop.space)]
-        self.dims = _collapse([d for d in dims if d[0] != 1])
+        accesses, self.dims, self.vector, self.width = walk_of(loop, b.target)
         self.pointers = [b.at(b.pointer(table, a.buffer.number), a.offset, kind_of(a.buffer.dtype)) for a in accesses]
         self.kinds = [kind_of(a.buffer.dtype) for a in accesses]
-        widest = max(
-            [a.buffer.dtype.itemsize for a in accesses] + [r.dtype.itemsize for i in loop.body for r in i.results]
-        )
-        self.vector = self._choose()
-        size = self.dims[self.vector][0] if self.dims else 1
-        self.width = min(b.target.width(widest), 1 << (size.bit_length() - 1) if size else 1)
-
-    def _choose(self) -> int:
-        """The dimension to vectorize: the one, among the last of each sort, with the most contiguous accesses."""
-        candidates = [
-            d for d in range(len(self.dims)) if d + 1 == len(self.dims) or self.dims[d][2] != self.dims[d + 1][2]
-        ]
-
-        def score(d: int) -> tuple[int, int]:
-            strides = self.dims[d][1][: len(self.pointers)]
-            return -sum(1 for s in strides if s not in (0, 1)), d
-
-        return max(candidates, key=score, default=0)
 
     # ---- the nest
     @property
@@ -321,17 +299,6 @@ def _carried(dtype: np.dtype[Any]) -> str:
     """What a reduction of a dtype is carried in: float16 in float32, rounded at the end."""
     kind = kind_of(dtype)
     return "f32" if kind == "f16" else kind
-
-
-def _collapse(dims: list[tuple[int, tuple[int, ...], bool]]) -> list[tuple[int, tuple[int, ...], bool]]:
-    """Neighbouring dimensions of one sort that every access walks as one are made one."""
-    out: list[tuple[int, tuple[int, ...], bool]] = []
-    for size, strides, kept in dims:
-        if out and out[-1][2] == kept and all(o == s * size for o, s in zip(out[-1][1], strides, strict=True)):
-            out[-1] = (out[-1][0] * size, strides, kept)
-        else:
-            out.append((size, strides, kept))
-    return out
 
 
 def emit_loop(module: Module, name: str, loop: Loop, shared: bool = False) -> int:
