@@ -350,6 +350,97 @@ def test_an_rnn_trains_inside_a_captured_step():
             np.testing.assert_allclose(a, b, rtol=5e-3, atol=2e-4)
 
 
+# ---- training steps as the body
+MANNERS = ("set to None", "filled with zeros", "added up", "reset outside", "frozen half of the time")
+
+
+@pytest.mark.parametrize("manner", MANNERS)
+@pytest.mark.parametrize("optimizer", [cr.optim.SGD, cr.optim.Adam], ids=["SGD", "Adam"])
+def test_an_epoch_is_a_loop(optimizer, manner):
+    xs, targets = array(5, 4, 3, seed=8).float(), array(5, 4, 1, seed=9).float()
+
+    def train(wrap):
+        cr.manual_seed(1)
+        model = cr.nn.Sequential(cr.nn.Linear(3, 6), cr.nn.Dropout(0.2), cr.nn.Tanh(), cr.nn.Linear(6, 1))
+        opt = optimizer(model.parameters(), lr=0.05)
+
+        def step(total, batch):
+            x, target = batch
+            if manner == "set to None":
+                opt.zero_grad()
+            elif manner == "filled with zeros":
+                opt.zero_grad(set_to_none=False)
+            loss = ((model(x) - target) ** 2).mean()
+            loss.backward()
+            if manner == "frozen half of the time":
+                cr.cond(loss > 0.5, lambda: opt.step(), lambda: None)
+            else:
+                opt.step()
+            return total + loss.detach(), loss
+
+        epoch = wrap(lambda: cr.scan(step, cr.tensor(0.0), (xs, targets)))
+        losses = []
+        for _ in range(3):
+            total, each = epoch()
+            losses += [total.item(), *each.tolist()]
+            if manner == "reset outside":
+                opt.zero_grad()
+        grads = [p.grad for p in model.parameters()]
+        return losses, [p.detach().numpy() for p in model.parameters()], grads, cr.get_rng_state().tolist()
+
+    eager = train(lambda f: f)
+    for wrap in (captured, lambda f: cr.compile(f, verify="always")):
+        losses, parameters, grads, state = train(wrap)
+        np.testing.assert_allclose(losses, eager[0], rtol=1e-4, atol=1e-5)
+        for a, b in zip(parameters, eager[1], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+        for a, b in zip(grads, eager[2], strict=True):
+            assert (a is None) == (b is None)
+            if a is not None:
+                np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-3, atol=1e-4)
+        assert state == eager[3]
+
+
+def test_outputs_are_what_they_were_in_their_step():
+    """A step returns a view of memory that the next step writes."""
+    memory = cr.zeros(3, dtype=cr.float64)
+
+    def f(xs):
+        def step(c, x):
+            old = c + 0.0
+            memory.add_(x)
+            return memory.detach(), (memory.detach(), old)
+
+        return cr.scan(step, cr.zeros(3, dtype=cr.float64), xs)
+
+    last, (ys, before) = f(XS)
+    agree(ys, XS.cumsum(0))
+    agree(before[1:], ys[:-1])
+    agree(last, ys[-1])
+    memory.zero_()
+    for a, b in zip(captured(f)(XS)[1], (ys, before), strict=True):
+        agree(a, b)
+
+
+def test_an_epoch_of_no_steps_changes_nothing():
+    p = X.clone().requires_grad_()
+
+    def epoch(xs):
+        def step(c, x):
+            p.grad = None
+            (p * x).sum().backward()
+            with cr.no_grad():
+                p.sub_(p.grad)
+            return c, None
+
+        return cr.scan(step, cr.tensor(0.0), xs)[0]
+
+    for n, run in ((0, captured(epoch)), (0, epoch), (1, captured(epoch))):
+        run(XS[:n])
+        agree(p, X - XS[0] if n else X)
+        assert (p.grad is None) == (n == 0)
+
+
 # ---- errors
 def both(function, *args):
     """The function itself, and as a capture."""
@@ -419,6 +510,23 @@ def test_effects_that_a_loop_cannot_have_are_refused():
     def sets_grad(x):
         def step(c, v):
             (w * c.detach()).sum().backward()
+            return c, c * w
+
+        return cr.scan(step, x, XS)
+
+    def branch_sets_grad(x):
+        def yes():
+            (w * x).sum().backward()
+            return x
+
+        return cr.cond(x.sum() > 0, yes, lambda: x)
+
+    def through_history(x):
+        y = w * x
+
+        def step(c, v):
+            with cr.no_grad():
+                y.add_(1)
             return c, None
 
         return cr.scan(step, x, XS)[0]
@@ -428,12 +536,16 @@ def test_effects_that_a_loop_cannot_have_are_refused():
     def keeps(x):
         return cr.scan(lambda c, v: (kept.append(c * v) or c, None), x, XS)[0]
 
-    with pytest.raises(TracerError, match="requires a gradient was written"):
-        capture(writes, X)
-    with pytest.raises(TracerError, match=r"autograd\.grad"):
-        capture(sets_grad, X)
-    with pytest.raises(TracerError, match="kept outside"):
-        capture(keeps, X)
+    refused = {
+        writes: "requires a gradient was written",
+        through_history: "requires a gradient was written",
+        sets_grad: r"autograd\.grad",
+        branch_sets_grad: r"autograd\.grad",
+        keeps: "kept outside",
+    }
+    for f, words in refused.items():
+        with pytest.raises(TracerError, match=words):
+            capture(f, X)
     assert w.grad is None
     agree(w, X)
 

@@ -3,9 +3,10 @@
 NOTE [blocks]. A block is captured by a level inside the capture that is going on. What it reads from outside, traced
 there or not, becomes an input of the block and so of the loop or branch. A tensor from outside that it writes is
 carried along: its value goes in, its new value comes out and is written when the loop or branch is done. That is how
-random draws (a generator's position is a tensor) and running statistics work inside. Refused are writes to the block's
-own arguments, to tensors that require a gradient, and of ``.grad``, because a loop that is one op could not give them
-the derivatives that eager mode gives.
+random draws (a generator's position is a tensor) and running statistics work inside. A loop whose results have no
+history may also write parameters and set ``.grad``, so whole training steps can be its body. Where results have
+history that is refused, because the loop is one op, and could not tell its derivative that the parameters changed on
+the way. Writes to the block's own arguments are refused always.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from chainrule.compiler.capture import Capture
 from chainrule.compiler.program import State
 from chainrule.core.errors import TracerError, explain
+from chainrule.func import vjp
 from chainrule.func.batch import Batch
 from chainrule.ir.graph import Graph, Value, blocks, verify
-from chainrule.ir.op import Aval
+from chainrule.ir.op import Aval, Op
 from chainrule.ir.state import get_state
 from chainrule.tape.node import Leaf, Node
 from chainrule.tensors.tensor import Tensor, wrap
@@ -48,9 +52,13 @@ def mapped() -> bool:
 class BlockCapture(Capture):
     """The level that writes a block down (see NOTE [blocks])."""
 
-    def __init__(self, what: str, changing: Sequence[Tensor] = ()) -> None:
+    def __init__(self, what: str, changing: Sequence[Tensor] = (), sets_grads: bool = False) -> None:
         super().__init__()
-        self.construct = what
+        self.construct, self.sets_grads = what, sets_grads
+        #: ``.grad`` of leaves from outside that was set
+        self.outer_grads: dict[Leaf, Tensor | None] = {}
+        #: those whose ``.grad`` was asked for before that
+        self.asked: set[Leaf] = set()
         self._changing = {id(t) for t in changing}
         self.parameters: list[Value] = []
         self._leaves: set[Leaf] = set()
@@ -86,22 +94,20 @@ class BlockCapture(Capture):
 
     def read_grad(self, leaf: Leaf, tensor: Tensor | None = None) -> Any:
         """``.grad`` of what was made inside, else as the level outside sees it."""
-        if leaf in self._grads:
-            return self._grads[leaf]
+        for known in (self._grads, self.outer_grads):
+            if leaf in known:
+                return known[leaf]
         if leaf.level is self or self.outer is None:
             return leaf.grad
-        return self.outer.read_grad(leaf, tensor)
+        owner = self._own(leaf, tensor)
+        self.asked.add(leaf)
+        return self.outer.read_grad(leaf, owner.held if isinstance(owner, State) else tensor)
 
     def write_grad(self, leaf: Leaf, value: Any, tensor: Tensor | None = None) -> None:
-        """Allowed for what was made inside alone."""
-        if leaf.level is not self or leaf in self._leaves:
-            raise TracerError(
-                explain(
-                    f"inside {self.construct} a backward pass would set .grad of a tensor from outside",
-                    fix="use chainrule.autograd.grad(...) or chainrule.func.grad(...) inside, and return the gradient",
-                )
-            )
-        self._grads[leaf] = value
+        """Allowed for what was made inside, and in a loop for what was made outside of it."""
+        if leaf in self._leaves or (leaf.level is not self and not self.sets_grads):
+            raise grad_refused(self.construct)
+        (self._grads if leaf.level is self else self.outer_grads)[leaf] = value
 
 
 class Write(NamedTuple):
@@ -109,6 +115,14 @@ class Write(NamedTuple):
 
     tensor: Tensor
     value: Value
+
+
+class Grad(NamedTuple):
+    """A leaf from outside whose ``.grad`` a block sets, to what, and whether it asked for it before."""
+
+    leaf: Leaf
+    value: Value | None
+    asked: bool
 
 
 class Traced(NamedTuple):
@@ -119,16 +133,35 @@ class Traced(NamedTuple):
         outside: the tensors that were read from outside.
         tracked: per output, whether it had history.
         writes: tensors from outside that were written.
+        grads: leaves from outside whose ``.grad`` was set.
     """
 
     graph: Graph
     outside: list[Tensor]
     tracked: list[bool]
     writes: list[Write]
+    grads: list[Grad]
+
+    @property
+    def trains(self) -> bool:
+        """Whether a leaf is written or its ``.grad`` is set: then nothing that comes out has history."""
+        return bool(self.grads) or any(w.tensor._node is not None for w in self.writes)
+
+    def check_history(self, what: str) -> None:
+        """Raise if a leaf is written or its ``.grad`` is set though a result has history."""
+        if any(self.tracked):
+            if self.grads:
+                raise grad_refused(what)
+            if any(w.tensor._node is not None for w in self.writes):
+                raise _write_refused(what)
 
 
 def trace(
-    what: str, function: Callable[..., Sequence[Tensor]], avals: Sequence[Aval], tracked: Sequence[bool]
+    what: str,
+    function: Callable[..., Sequence[Tensor]],
+    avals: Sequence[Aval],
+    tracked: Sequence[bool],
+    sets_grads: bool = False,
 ) -> Traced:
     """Capture ``function``, called with a tensor per aval, which returns a list of tensors.
 
@@ -137,13 +170,14 @@ def trace(
         function: the block.
         avals: types of the arguments.
         tracked: per argument, whether it may have history.
+        sets_grads: whether it may set ``.grad`` of what is outside.
 
     Raises:
         TracerError: for what NOTE [blocks] refuses, or a number that is needed to go on.
     """
     written: list[Tensor] = []
     while True:
-        found = _attempt(BlockCapture(what, written), what, function, avals, tracked)
+        found = _attempt(BlockCapture(what, written, sets_grads), what, function, avals, tracked)
         new = [w.tensor for w in found.writes]
         views = [t for t in found.outside if root_of(t) is not t and any(root_of(t) is w for w in new)]
         if not views:
@@ -163,6 +197,12 @@ def _attempt(
         check_unwritten(what, zip(shells, first, strict=True))
         values = [level.value(t).value for t in results]
         history = [type(t._node) is Leaf or (type(t._node) is Node and t._node.edges is not None) for t in results]
+        grads = [
+            Grad(x, None if g is None else level.value(g).value, x in level.asked)
+            for x, g in level.outer_grads.items()
+            if g is None or level.outer is None or root_of(g) is not level.outer.read_grad(x)  # else written in place
+        ]
+        level.outer_grads.clear()
         writes = [Write(_written(what, s), v) for s, v in level.effects()[0]]
     del shells, results
     newborn = level.settle(False)[1]
@@ -175,7 +215,7 @@ def _attempt(
     assert all(isinstance(s, State) for s in sources)
     inputs = (*level.parameters, *(v for v, _ in level.inputs))
     graph = Graph(inputs, tuple(level.constants), tuple(level.instructions), tuple(values))
-    return Traced(verify(graph), [s.held for s in sources if isinstance(s, State)], history, writes)
+    return Traced(verify(graph), [s.held for s in sources if isinstance(s, State)], history, writes, grads)
 
 
 def check_unwritten(what: str, pairs: Any) -> None:
@@ -197,16 +237,28 @@ def written_argument(what: str) -> TracerError:
 
 def _written(what: str, source: Any) -> Tensor:
     tensor: Tensor = source.held
-    if tensor._node is not None:
+    if type(tensor._node) is Node:
         raise _write_refused(what)
     return tensor
+
+
+def grad_refused(what: str) -> TracerError:
+    """The error for a block that sets ``.grad`` where it cannot be."""
+    return TracerError(
+        explain(
+            f"inside {what} a backward pass would set .grad of a tensor from outside",
+            expected="a scan that returns nothing with history",
+            fix="use chainrule.autograd.grad(...) or chainrule.func.grad(...) inside, or return detached values",
+        )
+    )
 
 
 def _write_refused(what: str) -> TracerError:
     return TracerError(
         explain(
             f"inside {what} a tensor from outside that requires a gradient was written in place",
-            fix="carry its value through the loop or return it from the branch, and write it afterwards",
+            expected="results without history, where parameters are written",
+            fix="return detached values, or carry the parameter's value through the loop and write it afterwards",
         )
     )
 
@@ -254,3 +306,24 @@ def saves() -> bool:
     """Whether an op applied now may be differentiated later, so that what its derivative needs should be kept."""
     interpreter, grad = get_state()
     return grad or interpreter is None or not interpreter.watches
+
+
+def vjp_of_arrays(op: Op, g: Any, needs: Sequence[bool], xs: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...]:
+    """The VJP of a loop or branch on arrays: what it does, again on the tape, and backwards through that."""
+    gs = as_list(g)
+    at = [i for i, need in enumerate(needs) if need]
+    reached = [j for j, c in enumerate(gs) if c is not None]
+    given = [wrap(np.asarray(x)) for x in xs]
+
+    def forward(*chosen: Tensor) -> tuple[Tensor, ...]:
+        inputs = list(given)
+        for i, t in zip(at, chosen, strict=True):
+            inputs[i] = t
+        outs = as_list(op.through(*inputs, **params))
+        return tuple(outs[j] for j in reached)
+
+    _, pull = vjp(forward, *(given[i] for i in at))
+    out: list[Any] = [None] * len(xs)
+    for i, t in zip(at, pull(tuple(wrap(np.asarray(gs[j])) for j in reached)), strict=True):
+        out[i] = t._d
+    return tuple(out)

@@ -21,6 +21,7 @@ from chainrule.compiler.control.blocks import (
     check_draws,
     fresh,
     trace,
+    vjp_of_arrays,
     watched,
 )
 from chainrule.compiler.reference import evaluate
@@ -35,7 +36,7 @@ from chainrule.ir.state import no_grad
 from chainrule.tensors.apply import apply, up_to_date
 from chainrule.tensors.fastpath import TENSORS
 from chainrule.tensors.inplace import write
-from chainrule.tensors.tensor import Tensor, wrap
+from chainrule.tensors.tensor import Tensor
 
 #: ``branch(operands) -> results``, on lists of tensors
 Branch = Callable[[list[Tensor]], list[Tensor]]
@@ -89,7 +90,8 @@ class Cond(General):
     # ---- derivatives
     def vjp(self, m: Any, g: Any, y: Any, r: Any, needs: Sequence[bool], *xs: Any, **params: Any) -> tuple[Any, ...]:
         """A branch between the VJPs."""
-        raw = m is NUMPY
+        if m is NUMPY:
+            return vjp_of_arrays(self, g, needs, xs, params)
         gs = as_list(g)
         at = [i for i, need in enumerate(needs) if need and i]
         reached = [j for j, c in enumerate(gs) if c is not None]
@@ -114,11 +116,10 @@ class Cond(General):
 
             return branch
 
-        given = [wrap(np.asarray(x)) if raw else x for x in (*xs, *(gs[j] for j in reached))]
         branches = pulled(params["true"].graph), pulled(params["false"].graph)
-        found = branches[not bool(xs[0])](given[1:]) if raw else choose(given[0], *branches, given[1:])
+        found = choose(xs[0], *branches, [*xs[1:], *(gs[j] for j in reached)])
         for i, t in zip(at, found, strict=True):
-            out[i] = t._d if raw else t
+            out[i] = t
         return tuple(out)
 
     def jvp(self, m: Any, ts: Sequence[Any], y: Any, *xs: Any, **params: Any) -> Any:
@@ -212,6 +213,8 @@ def choose(
         check()
     for t in traced:
         check_draws(WHAT, t.graph)
+        if tracked:
+            t.check_history(WHAT)
     outside: dict[int, Tensor] = {}
     written: dict[int, Tensor] = {}
     for t in traced:

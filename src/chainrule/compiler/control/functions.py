@@ -32,7 +32,7 @@ def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *
     of the batch may differ in ``pred``, both functions run, with all they do, and each member takes its own result.
 
     The derivative is that of the chosen function; ``pred`` has none. Random draws and writes to tensors from outside
-    (under ``no_grad``) belong to the branch that is taken.
+    (under ``no_grad``) belong to the branch that is taken; so does an optimizer's step, if no result has history.
 
     Args:
         pred: a boolean or number, or a tensor of zero dimensions; numbers are true unless zero.
@@ -43,7 +43,7 @@ def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *
     Raises:
         ValueError: if ``pred`` has dimensions, or the results differ in structure, shape or dtype.
         TypeError: if a result is no tensor or number.
-        TracerError: in a capture, if a branch writes a tensor from outside that requires a gradient, or ``.grad``.
+        TracerError: in a capture, if a branch sets ``.grad``, or writes a parameter while a result has history.
 
     The semantics are those of ``jax.lax.cond``.
     """
@@ -143,6 +143,18 @@ def scan(
     computes each step again from its carry, but for what is costly, which the first loop keeps. ``f`` may be called
     more than once while it is captured. It is also captured where there are no steps, to learn what it returns.
 
+    A step may draw random numbers and write tensors from outside under ``no_grad``. If it returns nothing with history,
+    it may be a whole training step, with ``backward()`` and ``optimizer.step()``::
+
+        def step(total, batch):
+            optimizer.zero_grad()
+            loss = loss_of(model, batch)
+            loss.backward()
+            optimizer.step()
+            return total + loss.detach(), None
+
+        epoch = chainrule.compile(lambda batches: chainrule.scan(step, chainrule.tensor(0.0), batches)[0])
+
     Args:
         f: a function of the carry and a slice of ``xs`` that returns the new carry and an output.
         init: the first carry: a tensor, or a tree of tensors and numbers. The carry keeps its structure, shapes and
@@ -158,8 +170,8 @@ def scan(
         ValueError: if neither ``xs`` nor ``length`` gives a length or they disagree; if the structure or the shapes of
             the carry change, or those of the outputs.
         TypeError: if ``f`` does not return a pair, if a leaf is no tensor or number, or the carry changes its dtype.
-        TracerError: if ``f`` writes its arguments in place; in a capture also if it writes a tensor from outside that
-            requires a gradient, or ``.grad``.
+        TracerError: if ``f`` writes its arguments in place; in a capture also if it writes a parameter or ``.grad``
+            while something that it returns has history.
 
     The semantics are those of ``jax.lax.scan``.
     """
@@ -213,7 +225,7 @@ def _run(
             new, ys = step(list(ts[:n]), list(ts[n:]))
             return [*new, *ys]
 
-        trace(WHAT, once, given, [False] * len(given))
+        trace(WHAT, once, given, [False] * len(given), True)
         return carry, [TENSORS.zeros((0, *a.shape), a.dtype) for a in outputs[0][0]]
     rows = []
     for i in steps(length, reverse):
@@ -221,10 +233,11 @@ def _run(
         given = [(t, t._d) for t in (*carry, *x)]
         began = CLOCK.now
         carry, y = step(carry, x)
-        if any(t._d is not d for t, d in given) or (
-            CLOCK.now != began and any(written_since(d, began) for _, d in given)
-        ):
+        wrote = CLOCK.now != began
+        if any(t._d is not d for t, d in given) or (wrote and any(written_since(d, began) for _, d in given)):
             raise written_argument(WHAT)
+        if wrote:  # what it returns may be memory that the next step writes
+            carry, y = [TENSORS.copy(t) for t in carry], [TENSORS.copy(t) for t in y]
         rows.append(y)
     if reverse:
         rows.reverse()

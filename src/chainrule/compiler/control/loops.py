@@ -22,12 +22,17 @@ from typing import Any
 import numpy as np
 
 from chainrule.compiler.control.blocks import (
+    Grad,
+    Traced,
+    Write,
     as_list,
     avals_of,
     check_draws,
     fresh,
+    grad_refused,
     saves,
     trace,
+    vjp_of_arrays,
     watched,
 )
 from chainrule.compiler.reference import evaluate
@@ -37,12 +42,12 @@ from chainrule.func.batch import Batch
 from chainrule.ir.graph import Block, Graph, Value, describe_type
 from chainrule.ir.namespace import NUMPY
 from chainrule.ir.op import Aval, General
-from chainrule.ir.state import get_state, no_grad
+from chainrule.ir.state import get_state, no_grad, set_grad_enabled
 from chainrule.tensors.apply import apply
 from chainrule.tensors.fastpath import TENSORS
 from chainrule.tensors.functions.shape import stack
 from chainrule.tensors.inplace import write
-from chainrule.tensors.tensor import Tensor, wrap
+from chainrule.tensors.tensor import Tensor
 
 Lists = tuple[list[Tensor], list[Tensor]]
 #: ``step(carry, x, constants) -> (carry, y)``, on lists of tensors
@@ -113,7 +118,7 @@ class Scan(General):
     def vjp(self, m: Any, g: Any, y: Any, r: Any, needs: Sequence[bool], *xs: Any, **params: Any) -> tuple[Any, ...]:
         """A scan of the body's VJP in the other direction."""
         if m is NUMPY:
-            return self._vjp_arrays(g, needs, xs, params)
+            return vjp_of_arrays(self, g, needs, xs, params)
         n, graph = params["carries"], params["body"].graph
         stop = n + params["slices"]
         gs = as_list(g)
@@ -151,26 +156,6 @@ class Scan(General):
         out: list[Any] = [None] * len(xs)
         for i, t in zip([*floats, *consts, *sliced], [*last, *rows], strict=True):
             out[i] = t if needs[i] else None
-        return tuple(out)
-
-    def _vjp_arrays(self, g: Any, needs: Sequence[bool], xs: Sequence[Any], params: Any) -> tuple[Any, ...]:
-        """On arrays: the steps again on the tape, and backwards through it."""
-        gs = as_list(g)
-        at = [i for i, need in enumerate(needs) if need]
-        reached = [j for j, c in enumerate(gs) if c is not None]
-        given = [wrap(np.asarray(x)) for x in xs]
-
-        def forward(*chosen: Tensor) -> tuple[Tensor, ...]:
-            inputs = list(given)
-            for i, t in zip(at, chosen, strict=True):
-                inputs[i] = t
-            outs = as_list(self.through(*inputs, **params))
-            return tuple(outs[j] for j in reached)
-
-        _, pull = vjp(forward, *(given[i] for i in at))
-        out: list[Any] = [None] * len(xs)
-        for i, t in zip(at, pull(tuple(wrap(np.asarray(gs[j])) for j in reached)), strict=True):
-            out[i] = t._d
         return tuple(out)
 
     def _carries(self, y: Any, xs: Sequence[Tensor], params: Any) -> list[Tensor]:
@@ -314,36 +299,79 @@ def loop(
     avals[n : n + m] = [Aval(a.shape[1:], a.dtype) for a in avals[n : n + m]]
     flags = [tracked and get_state().grad and t._node is not None for t in given]
     while True:
-        traced = trace(WHAT, flat, avals, flags)
+        traced = trace(WHAT, flat, avals, flags, tracked)
         new = [f or (tracked and t) for f, t in zip(flags[:n], traced.tracked, strict=False)]
         if new == flags[:n]:
             break
         flags[:n] = new
     check_draws(WHAT, traced.graph)
-    history = traced.tracked
-    graph, states, given = _with_states(traced.graph, traced.outside, traced.writes, given, n)
-    total = n + len(states)
+    if tracked:
+        traced.check_history(WHAT)
+        if traced.trains and not length:
+            return init, [TENSORS.zeros((0, *v.shape), v.dtype) for v in traced.graph.outputs[n:]]
+        if not _settled(traced.grads):
+            return _peeled(step, init, xs, length, reverse)
+    if not given and not traced.outside:  # nothing varies from call to call: the steps themselves
+        return _unrolled(step, [v.aval for v in traced.graph.outputs], length)
+    with set_grad_enabled(get_state().grad and not traced.trains):
+        found = _applied(traced, given, n, m, length, reverse)
+    if tracked:
+        history = [t or (k < n and not length) for k, t in enumerate(traced.tracked)]
+        found = [t if h or t._node is None else TENSORS.detach(t) for t, h in zip(found, history, strict=True)]
+    return found[:n], found[n:]
+
+
+def _applied(traced: Traced, given: list[Tensor], n: int, m: int, length: int, reverse: bool) -> list[Tensor]:
+    """Apply the op for a captured step, and commit what the step writes outside."""
+    level: Any = get_state().interpreter
+    sets = [g for g in traced.grads if g.value is not None]
+    writes = list(traced.writes)
+    for g in sets:  # what no step asks for may start as anything
+        assert g.value is not None
+        start = level.read_grad(g.leaf) if g.asked else TENSORS.zeros(g.value.shape, g.value.dtype)
+        writes.append(Write(start, g.value))
+    if len({id(w.tensor) for w in writes}) < len(writes):
+        raise grad_refused(WHAT)  # written in place and replaced
+    graph, tensors = _with_states(traced, writes, given, n)
+    total = n + len(writes)
     saved: tuple[int, ...] = ()
     if saves() and total:
         first = len(graph.outputs)
         graph = graph._replace(outputs=(*graph.outputs, *graph.inputs[:total]))
         saved = tuple(range(first, first + total))
-    if not given:  # nothing varies from call to call: the steps themselves
-        return _unrolled(step, [v.aval for v in graph.outputs], length)
+    if not graph.outputs:
+        return []
     params = {
         "body": Block(graph), "carries": total, "slices": m, "length": length, "reverse": reverse, "saved": saved,
     }  # fmt: skip
-    if not graph.outputs:
-        return [], []
-    found = as_list(apply(scan_op(len(graph.outputs)), tuple(given), params))
+    found = as_list(apply(scan_op(len(graph.outputs)), tuple(tensors), params))
     with no_grad():
-        for t, value in zip(states, found[n:total], strict=True):
-            write(t, TENSORS.detach(value))
-    stop = total + len(history) - n
-    if tracked:
-        found = [*found[:total], *(_as_traced(t, h) for t, h in zip(found[total:stop], history[n:], strict=True))]
-        found[:n] = [_as_traced(t, h or not length) for t, h in zip(found[:n], history, strict=False)]
-    return found[:n], found[total:stop]
+        for w, value in zip(traced.writes, found[n:total], strict=False):
+            write(w.tensor, TENSORS.detach(value))
+        for g, value in zip(sets, found[n + len(traced.writes) : total], strict=True):
+            level.write_grad(g.leaf, TENSORS.detach(value))
+        for g in traced.grads:
+            if g.value is None:
+                level.write_grad(g.leaf, None)
+    return [*found[:n], *found[total : total + len(traced.tracked) - n]]
+
+
+def _settled(grads: list[Grad]) -> bool:
+    """Whether every ``.grad`` that a step asks for and sets is there before it, or neither before nor after it."""
+    level: Any = get_state().interpreter
+    return all((level.read_grad(g.leaf) is None) == (g.value is None) for g in grads if g.asked)
+
+
+def _peeled(step: Step, init: list[Tensor], xs: list[Tensor], length: int, reverse: bool) -> Lists:
+    """The first step by itself, which sets gradients that were None, then a loop of the others."""
+    first, rest = (length - 1, slice(0, length - 1)) if reverse else (0, slice(1, length))
+    carry, ys = step(init, [TENSORS.getitem(x, (first,)) for x in xs], [])
+    rows = [TENSORS.reshape(y, (1, *y._d.shape)) for y in ys]
+    if length == 1:
+        return carry, rows
+    carry, more = loop(step, carry, [TENSORS.getitem(x, (rest,)) for x in xs], [], length - 1, reverse, True)
+    joined = zip(more, rows, strict=True) if reverse else zip(rows, more, strict=True)
+    return carry, [TENSORS.cat(*pair, axis=0) for pair in joined]
 
 
 def _unrolled(step: Step, avals: list[Aval], length: int) -> Lists:
@@ -354,22 +382,16 @@ def _unrolled(step: Step, avals: list[Aval], length: int) -> Lists:
     return [], [stack(column) for column in zip(*rows, strict=True)]
 
 
-def _as_traced(t: Tensor, history: bool) -> Tensor:
-    """Without history where eager mode would give none."""
-    return t if history or t._node is None else TENSORS.detach(t)  # type: ignore[no-any-return]
-
-
-def _with_states(
-    graph: Graph, outside: list[Tensor], writes: list[Any], given: list[Tensor], n: int
-) -> tuple[Graph, list[Tensor], list[Tensor]]:
+def _with_states(traced: Traced, writes: list[Write], given: list[Tensor], n: int) -> tuple[Graph, list[Tensor]]:
     """What a block writes outside, as carries after the first ``n``; also all tensors that the loop reads."""
+    graph = traced.graph
     arguments, read = graph.inputs[: len(given)], graph.inputs[len(given) :]
-    held = {id(t): v for t, v in zip(outside, read, strict=True)}
+    held = {id(t): v for t, v in zip(traced.outside, read, strict=True)}
     states = [w.tensor for w in writes]
     ids = {id(t) for t in states}
     values: list[Value] = [held.get(id(t)) or fresh(graph, a) for t, a in zip(states, avals_of(states), strict=True)]
-    rest = [(t, v) for t, v in zip(outside, read, strict=True) if id(t) not in ids]
+    rest = [(t, v) for t, v in zip(traced.outside, read, strict=True) if id(t) not in ids]
     inputs = (*arguments[:n], *values, *arguments[n:], *(v for _, v in rest))
     outputs = (*graph.outputs[:n], *(w.value for w in writes), *graph.outputs[n:])
     tensors = [*given[:n], *states, *given[n:], *(t for t, _ in rest)]
-    return graph._replace(inputs=inputs, outputs=outputs), states, tensors
+    return graph._replace(inputs=inputs, outputs=outputs), tensors
