@@ -102,6 +102,22 @@ def _task(work: Work, step: Callable[[Any], Any], index: Callable[[Array], list[
     return Task(lambda turn: index(order(work, turn)), run, lambda: float(step(start[0]).item()), check, work.steps)
 
 
+def _passes(work: Work, index: Callable[[int], Any], run: Callable[[Any], Any]) -> Task:
+    """Whole passes, each one call with the rows of all its steps, which returns their losses."""
+    losses: list[float] = []
+
+    def first() -> float:
+        losses.extend(np.asarray(run(index(0))).tolist())
+        return losses[0]
+
+    def check() -> float:
+        while len(losses) < CHECKED:
+            first()
+        return losses[CHECKED - 1]
+
+    return Task(index, lambda rows: float(np.asarray(run(rows))[-1]), first, check, work.steps, work.steps)
+
+
 def _modules(lib: Any, work: Work, **kwargs: Any) -> tuple[Any, Any, Any, Any, Any]:
     """Model, loss, optimizer and data in a library with PyTorch's interface."""
     model = network(lib, work.sizes, work.activation)
@@ -112,7 +128,9 @@ def _modules(lib: Any, work: Work, **kwargs: Any) -> tuple[Any, Any, Any, Any, A
 
 
 def ours(threads: int, work: Work, how: str) -> Task:
-    """chainrule: "eager", "step" (compiled, called with gathered batches), "gather" (compiled, gathers by itself)."""
+    """chainrule: "eager"; compiled "step" (called with gathered batches), "gather" (gathers by itself), "map" (the
+    same, a whole pass a call).
+    """
     chainrule = _peers.load_ours(threads)
     model, loss_fn, optimizer, x, y = _modules(chainrule, work)
 
@@ -129,9 +147,12 @@ def ours(threads: int, work: Work, how: str) -> Task:
     index = lambda rows: [chainrule.from_numpy(r) for r in rows]  # noqa: E731
     if how == "eager":
         return _task(work, gathering, index)
-    compiled = chainrule.compile(gathering if how == "gather" else step)
+    compiled = chainrule.compile(step if how == "step" else gathering)
+    parts = lambda: dict(compiled.bound[-1].native.timings)  # noqa: E731
+    if how == "map":
+        return _passes(work, lambda turn: chainrule.from_numpy(order(work, turn)), compiled.map)._replace(parts=parts)
     call = compiled if how == "gather" else lambda rows: compiled(x[rows], y[rows])
-    return _task(work, call, index)._replace(parts=lambda: dict(compiled.bound[-1].native.timings))
+    return _task(work, call, index)._replace(parts=parts)
 
 
 def torch(threads: int, work: Work, how: str) -> Task:
@@ -207,25 +228,7 @@ def jax(threads: int, work: Work, how: str) -> Task:
 
     if how == "jit":
         return _task(work, step, lambda rows: [jnp.asarray(r.astype(np.int32)) for r in rows])
-    losses: list[float] = []
-
-    def first() -> float:
-        losses.extend(np.asarray(step(order(work, 0).astype(np.int32))).tolist())
-        return losses[0]
-
-    def check() -> float:
-        while len(losses) < CHECKED:
-            first()
-        return losses[CHECKED - 1]
-
-    return Task(
-        lambda turn: jnp.asarray(order(work, turn).astype(np.int32)),
-        lambda rows: float(np.asarray(step(rows))[-1]),
-        first,
-        check,
-        work.steps,
-        work.steps,
-    )
+    return _passes(work, lambda turn: jnp.asarray(order(work, turn).astype(np.int32)), step)
 
 
 # ---- inference

@@ -16,12 +16,16 @@ SHAPES = ["transpose twice", "flip", "cat", "reshape", "slice", "gather"]
 REDUCE = ["sum", "mean", "amax", "softmax", "cumsum", "logsumexp"]
 PLACE = ["argmax", "one hot", "sort", "compare", "half", "double", "scatter_add", "tril", "pad", "stack", "any", "var"]
 WRITE = ["add_", "row", "column", "mask", "copy", "view", "detach"]
-STEP = st.tuples(
-    st.sampled_from(UNARY + BINARY + SHAPES + REDUCE + PLACE + WRITE + ["draw", "matmul"]),
-    st.integers(0, 7),
-    st.integers(0, 7),
-    st.sampled_from([0.5, -1.25, 2.0, 3.0]),
-)
+
+
+def steps_of(names):
+    """Steps of these kinds: a name, two places in the pool, a number."""
+    return st.tuples(
+        st.sampled_from(names), st.integers(0, 7), st.integers(0, 7), st.sampled_from([0.5, -1.25, 2.0, 3.0])
+    )
+
+
+STEP = steps_of(UNARY + BINARY + SHAPES + REDUCE + PLACE + WRITE + ["draw", "matmul"])
 
 
 def apply_step(pool, step, writable):

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from chainrule import utils as utils
     from chainrule import vision as vision
     from chainrule.compiler.compiled import compile as compile
+    from chainrule.compiler.control.functions import cond as cond
+    from chainrule.compiler.control.functions import scan as scan
     from chainrule.compiler.threads import get_num_threads as get_num_threads
     from chainrule.compiler.threads import set_num_threads as set_num_threads
     from chainrule.serialization import load as load
@@ -62,7 +64,8 @@ _PACKAGES = (
     "vision",
 )  # fmt: skip
 _FUNCTIONS = {
-    "compile": "compiler.compiled", "get_num_threads": "compiler.threads", "set_num_threads": "compiler.threads",
+    "compile": "compiler.compiled", "cond": "compiler.control.functions", "scan": "compiler.control.functions",
+    "get_num_threads": "compiler.threads", "set_num_threads": "compiler.threads",
     "load": "serialization", "save": "serialization",
 }  # fmt: skip
 

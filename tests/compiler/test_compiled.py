@@ -308,3 +308,36 @@ def test_many_steps_leave_memory_flat():
     for _ in range(100_000):
         step(x, y)
     assert resident() - before < 6 << 20, "60 bytes a step would show"
+
+
+def test_gradients_that_nobody_clears_accumulate():
+    w, xs = chainrule.zeros(3, requires_grad=True), chainrule.arange(12.0).reshape(4, 3)
+
+    @chainrule.compile
+    def step(x):
+        (w * x).sum().backward()
+
+    for _ in range(2):
+        for x in xs:
+            step(x)
+        np.testing.assert_array_equal(w.grad.numpy(), xs.sum(0).numpy())
+        w.grad = None
+
+
+def test_an_argument_that_is_state_which_is_written_is_noticed():
+    """The program was right for other arguments; with this one the function would read what it has just written."""
+    w = chainrule.arange(3.0)
+
+    def step(x):
+        w.add_(1.0)
+        return x * 2
+
+    compiled = chainrule.compile(step)
+    for _ in range(2):
+        assert compiled(chainrule.ones(3)).tolist() == [2.0] * 3
+    for same in (w, w[:], w.detach()):
+        with pytest.raises(TracerError, match="memory another input uses"):
+            compiled(same)
+    assert w.tolist() == [2.0, 3.0, 4.0]
+    with pytest.warns(UserWarning, match="runs eagerly"):
+        assert chainrule.compile(step, fallback=True)(w).tolist() == [6.0, 8.0, 10.0]

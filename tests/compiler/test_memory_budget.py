@@ -67,6 +67,18 @@ class Attention(nn.Module):
         return x + cr.softmax(q @ k.T / WIDTH**0.5, 1) @ v
 
 
+class Steps(nn.Module):
+    """A loop: one layer, three times over."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        last, _ = cr.scan(lambda carry, _: (cr.tanh(self.layer(carry)), carry.mean()), x, None, length=3)
+        return last
+
+
 def plain(activation):
     return lambda: nn.Sequential(nn.Linear(WIDTH, WIDTH), activation())
 
@@ -78,6 +90,7 @@ LAYERS = {
     "batch norm": Batch,
     "residual": Block,
     "attention": Attention,
+    "loop": Steps,
 }
 
 
@@ -120,7 +133,7 @@ class Job:
 
 
 def planner(graph, late, orders):
-    return plan(graph, NATIVE, host().has_f16, late, orders)
+    return plan(graph, NATIVE, host().has_f16, None, late, orders)
 
 
 def graph_of(layer, depth, batch=24) -> Graph:

@@ -382,7 +382,7 @@ def test_shared_memory_that_no_view_explains_is_refused():
         capture(lambda: a.add_(b))
     capture(lambda: a + b)()
     program = capture(lambda x, y: x.add_(y), cr.ones(2), cr.ones(2))
-    with pytest.raises(TracerError, match="argument 0 and argument 1"):
+    with pytest.raises(ValueError, match="argument 0 and the argument 1 share memory"):
         program(a[:2], b[1:3])
     program(a[:2], b[2:])
 

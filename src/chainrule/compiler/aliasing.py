@@ -32,6 +32,8 @@ def in_place(plan: Plan, pairs: Sequence[tuple[int, int]]) -> dict[Buffer, Buffe
 
 
 def _may_fail(k: Kernel) -> bool:
+    if isinstance(k, Routine) and k.control is not None:
+        return any(_may_fail(inner) for code in k.control.codes for inner in code.native.plan.kernels)
     return isinstance(k, Check | Call) or (isinstance(k, Routine) and k.checks)
 
 

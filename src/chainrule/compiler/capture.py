@@ -248,8 +248,9 @@ class Capture(Interpreter):
                     "the numbers of a tensor from outside were asked for during a capture, where it is an input "
                     "that may differ from call to call",
                     got=describe_type(tensor._d.dtype, tensor._d.shape),
-                    fix="compute with the tensor (chainrule.where instead of `if`), capture the parts before and after "
-                    "this line separately, or read the number outside and pass it as an argument",
+                    fix="compute with the tensor (chainrule.where, or chainrule.cond(pred, true_fn, false_fn, "
+                    "*operands), instead of `if`), capture the parts before and after this line separately, or read "
+                    "the number outside and pass it as an argument",
                 )
             )
 

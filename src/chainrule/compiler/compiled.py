@@ -7,12 +7,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from chainrule.compiler.budget import parse_size
 from chainrule.compiler.function import Captured
 from chainrule.compiler.guards import Watch, observe
 from chainrule.compiler.llvm.target import BackendUnavailableError, available
 from chainrule.compiler.native import NativeProgram
 from chainrule.compiler.program import Program
+from chainrule.compiler.repeat import Results, entries
 from chainrule.compiler.runtime import BoundProgram
 from chainrule.core import trees
 from chainrule.core.errors import TracerError
@@ -22,6 +25,7 @@ from chainrule.tensors.tensor import Tensor
 _SWITCH = "CHAINRULE_COMPILE"
 _VERIFY = ("first", "always", "never")
 _RECENT = 4  # programs that are found without looking closer
+_TENSORS = {Tensor}
 _told: set[str] = set()
 #: the environment's own dictionary: asked at every call, which `os.environ.get` is too slow for
 _data: dict[Any, Any] = getattr(os.environ, "_data", os.environ)  # type: ignore[assignment]
@@ -64,12 +68,13 @@ def _fits(v: Any, signature: Any) -> bool:
 class _Recent:
     """The last call's program with all that has to be unchanged for the next call to use it at once."""
 
-    __slots__ = ("bound", "flat", "grad", "signatures", "structure", "watch")
+    __slots__ = ("bound", "flat", "grad", "run", "signatures", "structure", "watch")
 
     def __init__(self, structure: trees.Structure, leaves: list[Any], watch: Watch, bound: BoundProgram) -> None:
         self.structure, self.bound, self.watch = structure, bound, watch
         self.signatures = [_signature(v) for v in leaves]
         self.grad = get_state().grad
+        self.run = bound.run_directly if bound.direct(leaves, self.grad) else bound.program.run
         arguments, keywords = structure.children
         self.flat = not keywords.children and all(c.kind is None for c in arguments.children)
 
@@ -79,7 +84,7 @@ class _Recent:
             self.grad is grad
             and len(leaves) == len(self.signatures)
             and all(map(_fits, leaves, self.signatures))
-            and self.bound.current()
+            and self.bound.fits(leaves)
             and self.watch.unchanged()
         )
 
@@ -115,14 +120,14 @@ class Compiled(Captured):
         state = get_state()
         if state.interpreter is not None or not enabled():
             return self.function(*args, **kwargs)
-        if not kwargs and all(type(a) is Tensor for a in args):  # nothing to take apart
+        if not kwargs and set(map(type, args)) == _TENSORS:  # nothing to take apart
             for recent in self._recent:
                 if recent.flat and recent.fits(args, state.grad):
-                    return recent.bound.run(args, True)
+                    return recent.run(args)
         leaves, structure = trees.flatten((args, kwargs))
         for recent in self._recent:
             if recent.structure == structure and recent.fits(leaves, state.grad):
-                return recent.bound.run(leaves, True)
+                return recent.run(leaves)
         try:
             bound = self._prepare(args, kwargs, leaves, structure)
         except (TracerError, BackendUnavailableError) as error:
@@ -134,15 +139,57 @@ class Compiled(Captured):
         if any(p is bound.program for p in self.programs):
             watch = Watch()
             observe(self.function, leaves, watch)
-            self._recent = [_Recent(structure, leaves, watch.close(), bound), *self._recent[: _RECENT - 1]]
+            bound.numbers_watched = watch.numbers_of(bound.readers)
+            others = [r for r in self._recent if r.bound is not bound]
+            self._recent = [_Recent(structure, leaves, watch.close(bound.renew), bound), *others[: _RECENT - 1]]
         return result
+
+    def map(self, *args: Any) -> Any:
+        """The results of calling the function with each entry of the arguments along their first dimension, stacked.
+
+        ``f.map(xs, ys)`` is ``[f(x, y) for x, y in zip(xs, ys)]`` with the tensors of the results stacked, effects
+        included: an epoch of training steps is one call, ``losses = step.map(order)`` for a step that gathers the rows
+        it is given. The first step is an ordinary call; the others run in machine code without Python in between, where
+        that is possible, so what :meth:`__call__` looks for in Python is looked for once.
+
+        Args:
+            args: trees of tensors of shapes ``(steps, ...)``.
+
+        Returns:
+            The function's result, its tensors with a first dimension of size ``steps``; what is no tensor as the first
+            step returned it.
+
+        Raises:
+            TypeError, ValueError: if the arguments are not tensors with equally many entries, at least one.
+            IndexError: as the step itself does; the steps before it are done.
+        """
+        return self.repeat(args).stacked()
+
+    def repeat(self, args: tuple[Any, ...], watched: bool = False) -> Results:
+        """As :meth:`map`, with what is needed to go on after fewer steps; ``watched`` as :class:`Results` has it."""
+        leaves, structure = trees.flatten((args, {}))
+        count = entries(getattr(self.function, "__name__", "the function"), leaves)
+        results = Results(count, watched)
+        while not results.done or not results.ended:
+            entry = [t[results.done] for t in leaves]
+            state = get_state()
+            if results.done and enabled() and state.interpreter is None:
+                recent = next((r for r in self._recent if r.structure == structure and r.fits(entry, state.grad)), None)
+                if recent is not None and recent.bound.repeatable(entry, state.grad):
+                    results.rest(recent.bound, [np.ascontiguousarray(t._d) for t in leaves])
+                    break
+            arguments, keywords = trees.unflatten(structure, entry)
+            results.append(self(*arguments, **keywords))
+        return results
 
     def _prepare(self, args: Any, kwargs: Any, leaves: list[Any], structure: trees.Structure) -> BoundProgram:
         with self._lock:
             program = self._find(leaves, structure) or self._capture(args, kwargs, leaves)
             bound = self._bound.get(id(program))
             if bound is None or bound.program is not program:
-                bound = BoundProgram(program, NativeProgram(program.graph, None, self.memory_budget), self.verify)
+                bound = BoundProgram(
+                    program, NativeProgram(program.graph, memory_budget=self.memory_budget), self.verify
+                )
                 kept: dict[int, Program] = {id(p): p for p in self.programs}
                 self._bound = {k: b for k, b in self._bound.items() if k in kept}
                 self._bound[id(program)] = bound

@@ -9,7 +9,8 @@ NOTE [guards]. Before a program is used again, these are compared with what they
 * what the function itself names: closure variables, defaults, globals, bound arguments of a partial, ``self`` of a
   method. Of a number or text the value, of a tuple, list or dictionary its contents (up to 1000 entries), of an object
   its identity; of a module (an object with ``modules()``) also, for it and all modules within, the ``training`` flag
-  and other attributes that are numbers or texts, and which tensors its parameters and buffers are; of an optimizer (an
+  and other attributes that are numbers or texts, its hooks, and which tensors its parameters and buffers are; of an
+  optimizer (an
   object with ``param_groups``) also which options are on. Functions of the same Python file that it names are looked
   into too; those of a method that is bound by a partial likewise.
 
@@ -21,18 +22,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import chain
-from operator import is_
 from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
 
+from chainrule.compiler.watch import Watch, switches
 from chainrule.core import dtypes
+from chainrule.core.changes import COUNTING, Tracked
 from chainrule.core.errors import is_internal
 from chainrule.ir.state import is_grad_enabled
 from chainrule.tensors.tensor import Tensor
 
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 #: a longer tuple, list or dictionary is compared by identity and length
 MOST = 1000
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.dtype, np.generic, dtypes.dtype)
@@ -54,78 +56,6 @@ class Same:
 
     def __repr__(self) -> str:
         return f"{type(self.it).__name__} object"
-
-
-class _Options:
-    """An option group: the same objects as before, or numbers that are as zero or nonzero as those before."""
-
-    __slots__ = ("group", "on", "values")
-
-    def __init__(self, group: dict[str, Any]) -> None:
-        self.group = group
-        self.values, self.on = list(group.values()), _options_on(group)
-
-    def unchanged(self) -> bool:
-        """Whether a program made for these options is still right."""
-        if len(self.group) == len(self.values) and all(map(is_, self.group.values(), self.values)):
-            return True
-        now = _options_on(self.group)
-        if len(now) != len(self.on) or not all(map(is_, now, self.on)):
-            return False
-        self.values = list(self.group.values())
-        return True
-
-
-class Watch:
-    """A quick test that nothing which :func:`observe` looked at has been exchanged since.
-
-    Every container that was visited (namespaces of modules, closure cells, globals, lists, option dictionaries) is kept
-    with the identities of its entries. Numbers and texts are immutable, so equal identities mean equal values; unequal
-    ones mean that :func:`observe` has to look again.
-    """
-
-    __slots__ = ("_dicts", "_groups", "_read", "_readers", "_size", "_values")
-
-    def __init__(self) -> None:
-        self._dicts: list[dict[Any, Any]] = []
-        self._groups: list[_Options] = []
-        self._readers: list[Callable[[], Sequence[Any]]] = []
-        self._values: list[Any] = []
-        self._read: list[list[Any]] = []
-        self._size = 0
-
-    def mapping(self, d: dict[Any, Any]) -> None:
-        """Watch all values of a dictionary."""
-        self._dicts.append(d)
-
-    def options(self, group: dict[str, Any]) -> None:
-        """Watch an option group, of numbers only whether they are 0."""
-        self._groups.append(_Options(group))
-
-    def reader(self, read: Callable[[], Sequence[Any]]) -> None:
-        """Watch what a function returns, entry by entry."""
-        self._readers.append(read)
-
-    def close(self) -> Watch:
-        """Remember all entries; holding them keeps their addresses from being given to others."""
-        self._values = list(chain.from_iterable(map(dict.values, self._dicts)))
-        self._size = len(self._values)
-        self._read = [list(r()) for r in self._readers]
-        return self
-
-    def unchanged(self) -> bool:
-        """Whether every entry is the object it was."""
-        if sum(map(len, self._dicts)) != self._size:
-            return False
-        if not all(map(is_, chain.from_iterable(map(dict.values, self._dicts)), self._values)):
-            return False
-        if not all(group.unchanged() for group in self._groups):
-            return False
-        for read, before in zip(self._readers, self._read, strict=True):
-            now = read()
-            if len(now) != len(before) or not all(map(is_, now, before)):
-                return False
-        return True
 
 
 def observe(function: Callable[..., Any], leaves: Sequence[Any], watch: Watch | None = None) -> dict[str, Any]:
@@ -152,8 +82,8 @@ def observe(function: Callable[..., Any], leaves: Sequence[Any], watch: Watch | 
         elif isinstance(v, (tuple, list)):
             found[name] = (type(v), len(v))
             todo += [(f"{name}[{i}]", x) for i, x in enumerate(v)]
-            if watch is not None:
-                watch.reader(partial(tuple, v))
+            if watch is not None and isinstance(v, list):
+                watch.sequence(v)
         elif type(v) is dict:
             found[name] = (dict, tuple(map(repr, v)))
             todo += [(f"{name}[{k!r}]", x) for k, x in v.items()]
@@ -175,7 +105,7 @@ def observe(function: Callable[..., Any], leaves: Sequence[Any], watch: Watch | 
                 named = _named_by(v)
                 todo += named
                 if watch is not None and named:
-                    watch.reader(_reader_of(v))
+                    watch.variables(v, _globals_of(v))
         else:
             found.update(_switches(name, v, watch))
     return found
@@ -208,21 +138,6 @@ def _named_by(function: FunctionType) -> list[tuple[str, Any]]:
     return found
 
 
-def _reader_of(function: FunctionType) -> Callable[[], Sequence[Any]]:
-    """A function that reads, quickly, the variables that :func:`_named_by` names."""
-    cells, space, names = function.__closure__ or (), function.__globals__, _globals_of(function)
-    empty = object()
-
-    def read() -> Sequence[Any]:
-        try:
-            inner = [c.cell_contents for c in cells]
-        except ValueError:  # a variable that is not assigned yet
-            inner = [empty]
-        return [*inner, *[space.get(n) for n in names], function.__defaults__, function.__kwdefaults__]
-
-    return read
-
-
 def _globals_of(function: FunctionType) -> list[str]:
     """The globals that a function's code names, functions inside it included."""
     code, space = function.__code__, function.__globals__
@@ -243,12 +158,13 @@ def _switches(name: str, v: Any, watch: Watch | None = None) -> dict[str, Any]:
             found[f"training flag of {who}"] = bool(m.training)
             numbers = {k: repr(x) for k, x in vars(m).items() if k[0] != "_" and isinstance(x, _PLAIN)}
             found[f"attributes of {who}"] = numbers
+            space = vars(m)
+            tables = [t for t in space.values() if type(t) is Tracked]
+            found[f"hooks of {who}"] = tuple(Same(h) for n in _HOOKS for h in space.get(n, {}).values())
             if watch is not None:
-                space = vars(m)
-                watch.mapping(space)
-                for inner in ("_parameters", "_buffers", "_modules"):
-                    if space.get(inner):
-                        watch.mapping(space[inner])
+                tracked = type(m).__setattr__ in COUNTING
+                for table in (space, *tables):
+                    watch.mapping(table, tracked)
         for kind in ("parameters", "buffers"):
             if callable(getattr(v, kind, None)):
                 found[f"{kind} of {name}"] = tuple(Same(t) for t in getattr(v, kind)())
@@ -256,15 +172,9 @@ def _switches(name: str, v: Any, watch: Watch | None = None) -> dict[str, Any]:
         for i, group in enumerate(groups):
             if watch is not None:
                 watch.options(group)
-                watch.reader(partial(tuple, group.get("params", ())))
-            on = tuple((k, x) for k, x in zip(group, _options_on(group), strict=True) if isinstance(x, _PLAIN))
+            on = tuple((k, x) for k, x in zip(group, switches(group), strict=True) if isinstance(x, _PLAIN))
             found[f"options of group {i} of {name}"] = (on, tuple(Same(p) for p in group.get("params", ())))
     return found
-
-
-def _options_on(group: dict[str, Any]) -> list[Any]:
-    """The values of an option group, of numbers only whether they are 0: a program reads them anew at every call."""
-    return [x != 0 if type(x) is float or type(x) is int else x for x in group.values()]
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:

@@ -160,6 +160,7 @@ class Routine(NamedTuple):
     """An op with machine code of its own on whole arrays, such as a gather or a sort; ``work`` is its scratch memory.
 
     With ``checks`` its function reports operands that eager mode refuses; then the reference kernel raises the error.
+    ``control`` is the machine code of the blocks of a loop or branch.
     """
 
     instruction: Instruction
@@ -167,9 +168,15 @@ class Routine(NamedTuple):
     outputs: tuple[Layout, ...]
     work: Buffer | None
     checks: bool
+    control: Any = None
 
     def __str__(self) -> str:
-        return f"routine {self.instruction}"
+        if self.control is None:
+            return f"routine {self.instruction}"
+        lines = [f"control {self.instruction}"]
+        for code in self.control.codes:
+            lines += [f"  {line}" for line in str(code.native.plan).splitlines()]
+        return "\n".join(lines)
 
 
 class Call(NamedTuple):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from chainrule.compiler.arena import ALIGN
+from chainrule.compiler.control.machine import Machine, emit_control, prepare
 from chainrule.compiler.kernels import (
     OUTPUT,
     SCRATCH,
@@ -34,6 +35,7 @@ from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.gemm import ProductSpec, emit_product
 from chainrule.compiler.llvm.loops import LOWERED, emit_check, emit_loop, work
 from chainrule.compiler.llvm.parallel import START, STATUS, emit_barrier
+from chainrule.compiler.llvm.repeat import COUNT, DONE, MOVES, WORDS, Moves, emit_repeated, emit_repeated_together
 from chainrule.compiler.llvm.routines import ROUTINES, emit_routine
 from chainrule.compiler.llvm.target import Target, host
 from chainrule.compiler.llvm.values import kind_of
@@ -42,7 +44,7 @@ from chainrule.compiler.passes.recompute import REASON as RECOMPUTE_REASON
 from chainrule.compiler.passes.recompute import Recomputed, recompute
 from chainrule.compiler.plan import Late, Orders, plan
 from chainrule.compiler.threads import Choice, available_cores, get_num_threads, pool
-from chainrule.ir.graph import Graph
+from chainrule.ir.graph import Graph, Instruction
 
 #: ops that the native backend lowers; all others run their reference kernels
 NATIVE = LOWERED | {"matmul"} | frozenset(ROUTINES)
@@ -58,11 +60,11 @@ class _Memory:
         self.start = -first % ALIGN
         self.arena = self.block[self.start : self.start + total]
         address = first + self.start
-        self.table = np.zeros(len(program.buffers) + 1, np.uintp)
+        self.table = np.zeros(len(program.buffers) + WORDS, np.uintp)
         for b in program.buffers:
             if b.role == SCRATCH:
                 self.table[b.number] = address + b.offset
-        self.table[-1] = address + program.arena
+        self.table[len(program.buffers)] = address + program.arena
         for b, array in program.constants:
             self.table[b.number] = array.__array_interface__["data"][0]
         #: arrays whose addresses stand in the table during a call, by buffer
@@ -76,6 +78,8 @@ class _Memory:
 
 #: microseconds of estimated work from which a loop, a product, a whole program is divided among threads
 SHARED_LOOP, SHARED_PRODUCT, SHARED_PROGRAM = 2.0, 4.0, 20.0
+#: seconds of repeated steps between two looks at Python; of those that find out whether threads pay
+SLICE, TRIAL = 0.05, 0.003
 
 
 class _Shared(NamedTuple):
@@ -91,27 +95,33 @@ class NativeProgram:
 
     Attributes:
         graph: after the passes.
-        reports: what each pass did.
+        reports: what each pass did; none for a graph given as ``optimized``.
         plan: kernels and memory.
         timings: seconds of planning, writing IR, code generation (or reading the cache) and loading.
         recomputed: what was done to meet ``memory_budget``; None without one.
     """
 
-    def __init__(self, graph: Graph, target: Target | None = None, memory_budget: int | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        target: Target | None = None,
+        optimized: bool = False,
+        memory_budget: int | None = None,
+    ) -> None:
         self.target = target or host()
         self.memory_budget = memory_budget
         start = time.perf_counter()
-        self.graph, self.reports = optimize(graph)
+        self.graph, self.reports = (graph, []) if optimized else optimize(graph)
+        self._machines: dict[int, tuple[Any, Machine | None]] = {}
         self.recomputed = None if memory_budget is None else self._recompute(memory_budget)
         optimized = time.perf_counter()
-        self.plan = self._planned(
-            self.graph, *((self.recomputed.late, self.recomputed.orders) if self.recomputed else ({}, {}))
-        )
+        late, orders = (self.recomputed.late, self.recomputed.orders) if self.recomputed else ({}, {})
+        self.plan = self._planned(self.graph, late, orders)
         planned = time.perf_counter()
         self.module = Module(self.target)
         self._scratch = 0
         self._shared: dict[str, _Shared] = {}
-        self.parallel = False
+        self.parallel = self.repeats = False
         self._steps: list[tuple[str, Kernel | None]] = []
         self._write()
         text = self.module.text
@@ -129,6 +139,8 @@ class NativeProgram:
         ]
         self._choice = Choice()
         self._address = self.native.address("parallel") if self.parallel else 0
+        self._repeated_together = self.native.address("together") if self.parallel else 0
+        self._repeated = self.native.function("repeated", "ptr", returns="i64") if self.repeats else None
         self._constants = dict(self.plan.constants)
         self._shapes = [(v.shape, v.dtype) for v in self.graph.inputs]
         pairs = zip(self.graph.outputs, self.plan.outputs, strict=True)
@@ -137,7 +149,7 @@ class NativeProgram:
         self._lock = threading.Lock()
 
     def _planned(self, graph: Graph, late: Late, orders: Orders) -> Plan:
-        return plan(graph, NATIVE, self.target.has_f16, late, orders)
+        return plan(graph, NATIVE, self.target.has_f16, self._control, late, orders)
 
     def _recompute(self, budget: int) -> Recomputed:
         """Replace the graph by one whose plan stays within a budget, as the last pass."""
@@ -147,6 +159,14 @@ class NativeProgram:
         seconds = time.perf_counter() - start
         self.reports.append(Report("recompute", RECOMPUTE_REASON, seconds, before, len(found.graph.instructions)))
         return found
+
+    def _control(self, i: Instruction) -> Machine | None:
+        """The blocks of a loop or branch, each a native program of its own; made once for instructions that repeat."""
+        found = self._machines.get(id(i.params))
+        if found is None:
+            machine = prepare(i, lambda graph: NativeProgram(graph, self.target, optimized=True))
+            found = self._machines[id(i.params)] = i.params, machine
+        return found[1]
 
     # ---- writing
     def _write(self) -> None:
@@ -166,12 +186,15 @@ class NativeProgram:
             elif isinstance(kernel, Check):
                 emit_check(self.module, name, kernel)
             elif isinstance(kernel, Routine):
-                emit_routine(self.module, name, kernel)
+                (emit_routine if kernel.control is None else emit_control)(self.module, name, kernel)
             else:
                 self._product(name, kernel)
             stretch.append(name)
         self._close(stretch)
         self._write_single()
+        self.repeats = len(self._steps) == 1 and self._steps[0][1] is None
+        if self.repeats:
+            emit_repeated(self.module, f"{self._steps[0][0]}_body", len(self.plan.buffers))
         if len(self._steps) == 1 and sum(s.work for s in self._shared.values()) >= SHARED_PROGRAM:
             self._write_parallel(stretch)
 
@@ -267,15 +290,17 @@ class NativeProgram:
     def _write_parallel(self, names: list[str]) -> None:
         """``void parallel(table, thread, threads, block)``: each thread's part, with barriers between the phases.
 
-        The first thread runs what is not shared; if a check fails there, all leave at the next barrier.
+        The first thread runs what is not shared; if a check fails there, all leave at the next barrier, and
+        ``parallel_body`` returns 1.
         """
         barrier = emit_barrier(self.module)
         arguments = {"table": "ptr", "thread": "i64", "threads": "i64", "block": "ptr"}
-        with self.module.function("parallel_body", internal=True, inline=False, noalias=False, **arguments) as b:
-            table, thread, threads, block = b.args
+        phases = self._phases(names)
+        with self.module.function(
+            "parallel_body", internal=True, inline=False, noalias=False, returns="i64", **arguments, before="i64"
+        ) as b:
+            table, thread, threads, block, arrived = b.args
             status = b.offset(block, STATUS)
-            arrived = b.load(b.offset(block, START), "i64")
-            phases = self._phases(names)
             for phase in phases:
                 shared = self._shared.get(phase[0])
                 if shared is not None:
@@ -291,14 +316,18 @@ class NativeProgram:
                 b.call(barrier, block, arrived)
                 if shared is None:
                     with b.if_(b.ne(b.load(status, "i64"), 0)):
-                        b.ret()
-        with self.module.function("parallel", noalias=False, **arguments) as b, b.denormals_flushed():
-            b.call("parallel_body", *b.args)
+                        b.ret(b.i64(1))
+            b.ret(b.i64(0))
+        with self.module.function("parallel", noalias=False, **arguments) as b:
+            arrived = b.load(b.offset(b.args[3], START), "i64")
+            with b.denormals_flushed():
+                b.call("parallel_body", *b.args, arrived, returns="i64")
+        emit_repeated_together(self.module, "parallel_body", barrier, len(phases) - 1, len(self.plan.buffers))
         self.parallel = True
 
     def _share(self, b: Builder, name: str, shared: _Shared) -> None:
         """Call a shared kernel for this thread's rows, whole tiles of them."""
-        table, thread, threads, _ = b.args
+        table, thread, threads = b.args[:3]
         tiles = -(-shared.rows // shared.grain)
         first = b.idiv(thread * tiles, threads) * shared.grain
         last = b.idiv((thread + 1) * tiles, threads) * shared.grain
@@ -374,30 +403,62 @@ class NativeProgram:
             return
         together, timed = self._choice.next()
         start = time.perf_counter() if timed else 0.0
-        if not (together and self._execute_together(memory, min(threads, available_cores()))):
+        status = self._together(memory, min(threads, available_cores()), self._address) if together else None
+        if status is None:
             self._execute_alone(memory)
+        elif status:
+            self.fail(status, memory)
         if timed:
             self._choice.took(together, time.perf_counter() - start)
 
-    def _execute_together(self, memory: _Memory, threads: int) -> bool:
-        """Run on the pool's threads; False if another call has them."""
+    def _together(self, memory: _Memory, threads: int, address: int) -> int | None:
+        """Run a function on the pool's threads; its status, or None if another call has them."""
         workers = pool()
         if not workers.lock.acquire(blocking=False):
-            return False
+            return None
         try:
-            status = workers.run(self._address, memory.address, threads)
+            return workers.run(address, memory.address, threads)
         finally:
             workers.lock.release()
-        if status:
-            self._raise(self.plan.kernels[status - 1], memory)
-        return True
+
+    def repeat(self, memory: _Memory, count: int, moves: Moves) -> tuple[int, int]:
+        """Run the program ``count`` times, with ``moves`` after each step: steps done, and the status of the last.
+
+        The status is 0, ``LOST``, or that of a check, at which the rest was given up. Between slices of ``SLICE``
+        seconds Python gets a chance to act on signals.
+        """
+        words, base = moves.words(), len(self.plan.buffers)
+        memory.table[base + MOVES] = words.__array_interface__["data"][0]
+        threads = min(get_num_threads(), available_cores()) if self.parallel else 1
+        done, each = 0, SLICE
+        while done < count:
+            together, timed = self._choice.next() if threads > 1 else (False, False)
+            steps = min(count - done, max(1, int((TRIAL if timed else SLICE) / each)))
+            memory.table[base + COUNT], memory.table[base + DONE] = steps, 0
+            start = time.perf_counter()
+            status = self._together(memory, threads, self._repeated_together) if together else None
+            if status is None:
+                status = self._repeated(memory.address)  # type: ignore[misc]
+            each = max(1e-7, (time.perf_counter() - start) / steps)
+            done += int(memory.table[base + DONE])
+            if status:
+                return done, int(status)
+            if timed:
+                self._choice.took(together, each)
+            else:
+                self._choice.went_on(steps - 1)
+        return done, 0
+
+    def fail(self, status: int, memory: _Memory) -> None:
+        """Raise the error that eager mode raises for the kernel that a status names."""
+        self._raise(self.plan.kernels[status - 1], memory)
 
     def _execute_alone(self, memory: _Memory) -> None:
         for function, kernel in self._run:
             if function is not None:
                 status = function(memory.address)
                 if status:
-                    self._raise(self.plan.kernels[status - 1], memory)
+                    self.fail(status, memory)
             else:
                 assert isinstance(kernel, Call)
                 self._reference(kernel, memory)

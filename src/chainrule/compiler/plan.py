@@ -13,12 +13,13 @@ that of its latest input, and any later loop over the same space will do. A redu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from chainrule.compiler.arena import arrange
+from chainrule.compiler.control.machine import with_buffers, work_words
 from chainrule.compiler.kernels import (
     CONSTANT,
     INPUT,
@@ -83,6 +84,9 @@ class _Planner:
         self.copies: list[Value] = []
         self.zeros: dict[np.dtype[Any], Value] = {}
         self.forced: set[Value] = set()
+        #: the machine code of loops and branches, by their first result
+        self.control: Callable[[Instruction], Any] | None = None
+        self.machines: dict[Value, Any] = {}
 
     # ---- values
     def buffer(self, v: Value, role: str) -> Layout:
@@ -112,6 +116,8 @@ class _Planner:
                 i = i._replace(inputs=(self._copy(i.inputs[0]),))  # indices are checked one after the other
             self._join(i, result.shape, None)
         else:
+            if i.op.kind == "control":
+                i = self._controlled(i)
             if name in routines.IN_PLACE and self._routine(i):
                 i = i._replace(inputs=(self._copy(i.inputs[0], self.layout(result)), *i.inputs[1:]))
             group = _Group(None)
@@ -120,6 +126,14 @@ class _Planner:
 
     def _routine(self, i: Instruction) -> bool:
         return i.op.name in self.lowered and routines.lowers(i, self.has_f16)
+
+    def _controlled(self, i: Instruction) -> Instruction:
+        """A loop or branch on dense operands, if its blocks have machine code."""
+        machine = self.control(i) if self.control is not None else None
+        if machine is None:
+            return i
+        self.machines[i.results[0]] = with_buffers(machine, self.buffers)
+        return i._replace(inputs=tuple(v if dense(self.layout(v), v.shape) else self._copy(v) for v in i.inputs))
 
     def _pointwise(self, i: Instruction) -> bool:
         name = i.op.name
@@ -313,12 +327,13 @@ class _Planner:
         ):
             return self._product(i)
         layouts = tuple(self.layout(v) for v in i.inputs), tuple(self.layout(v) for v in i.results)
-        if not self._routine(i):
+        machine = self.machines.get(i.results[0])
+        if machine is None and not self._routine(i):
             return Call(i, *layouts)
-        words = routines.work_words(i)
+        words = routines.work_words(i) if machine is None else work_words(i, machine)
         work = Buffer(len(self.buffers), words, np.dtype(np.int64), SCRATCH) if words else None
         self.buffers += [work] if work else []
-        return Routine(i, *layouts, work, i.op.name in routines.CHECKED)
+        return Routine(i, *layouts, work, machine is not None or i.op.name in routines.CHECKED, machine)
 
     def _product(self, i: Instruction) -> Product:
         x, y = i.inputs
@@ -346,15 +361,18 @@ def plan(
     graph: Graph,
     lowered: frozenset[str],
     has_f16: bool = True,
+    control: Callable[[Instruction], Any] | None = None,
     late: Late | None = None,
     orders: Orders | None = None,
 ) -> Plan:
     """Kernels and memory for a graph; ``lowered`` names the ops with machine code, float16 only with ``has_f16``.
 
-    ``late`` holds back results until other values are there, though their own inputs are ready before; ``orders`` says
-    in which order reductions have to combine.
+    ``control`` gives the machine code of a loop or branch, None if it has none. ``late`` holds back results until other
+    values are there, though their own inputs are ready before; ``orders`` says in which order reductions have to
+    combine.
     """
     p = _Planner(graph, lowered, has_f16, late or {}, orders or {})
+    p.control = control
     for v in graph.inputs:
         p.buffer(v, INPUT)
         p.ready[v] = -1
@@ -369,6 +387,7 @@ def plan(
     inputs = tuple(p.layouts[v].buffer for v in graph.inputs)
     constants = [(p.layouts[c.value].buffer, np.ascontiguousarray(c.array)) for c in graph.constants]
     constants += [(p.layouts[v].buffer, np.zeros((), v.dtype)) for v in p.zeros.values()]
+    constants += [pair for machine in p.machines.values() for pair in machine.constants()]
     arena = arrange(kernels, p.buffers, [layout.buffer for layout in outputs])
     return Plan(tuple(kernels), tuple(p.buffers), inputs, outputs, tuple(constants), arena)
 

@@ -168,7 +168,8 @@ class Program:
         """Why the program is not valid for these arguments and the state as it is now, or None if it is.
 
         Checked: the structure of the arguments, their Python values, and of every tensor that is read or written its
-        shape, dtype, whether it requires grad, and (for gradients read before they are set) whether it is None.
+        shape, dtype, whether it requires grad, and (for gradients read before they are set) whether it is None; and
+        that nothing that is written shares memory with another input.
         """
         if structure != self.arguments:
             return f"the arguments have another structure: {structure}, captured with {self.arguments}"
@@ -187,6 +188,9 @@ class Program:
         for source, same in self.identical:
             if source.tensor(leaves) is not same:
                 return f"the {source} is no longer the tensor that the function also uses by itself"
+        pair = overlapping(self.sources, self.writes, leaves) if self.writes else None
+        if pair is not None:
+            return f"the {pair[0]} and the {pair[1]} share memory that the function writes, and did not when captured"
         return None
 
     def _may_require_grad(self, source: Source, expected: Expected, t: Tensor) -> bool:
@@ -288,7 +292,7 @@ class Program:
                         fix="pass a leaf (detach().requires_grad_()), or call backward() on the result, outside",
                     )
                 )
-        if any(isinstance(s, Argument) for s, _ in self.writes):
+        if self.writes:
             check_overlap(self.name, self.sources, self.writes, leaves)
 
     def __str__(self) -> str:
@@ -317,10 +321,10 @@ def same_value(a: Any, b: Any) -> bool:
     return type(a) is type(b) and isinstance(a, plain) and repr(a) == repr(b)
 
 
-def check_overlap(
-    name: str, sources: Sequence[Source], writes: Sequence[tuple[Source, int]], leaves: Sequence[Any]
-) -> None:
-    """Raise if a tensor that is written shares memory with another input: the graph would not see the change there."""
+def overlapping(
+    sources: Sequence[Source], writes: Sequence[tuple[Source, int]], leaves: Sequence[Any]
+) -> tuple[Source, Source] | None:
+    """Two inputs that share memory, one of which is written; the graph of the other would not see the change."""
     everything = dict.fromkeys([*sources, *(s for s, _ in writes)])
     by_owner: dict[int, list[tuple[Source, Any]]] = {}
     for s in everything:
@@ -332,10 +336,20 @@ def check_overlap(
         for i, (s, a) in enumerate(group):
             for other, b in group[i + 1 :]:
                 if (s in written or other in written) and np.may_share_memory(a, b):
-                    raise TracerError(
-                        explain(
-                            f"{name} writes a tensor whose memory another input uses too, with no view between them",
-                            got=f"{s} and {other}",
-                            fix="make one of them a view of the other, or give one its own memory with clone()",
-                        )
-                    )
+                    return s, other
+    return None
+
+
+def check_overlap(
+    name: str, sources: Sequence[Source], writes: Sequence[tuple[Source, int]], leaves: Sequence[Any]
+) -> None:
+    """Raise if a tensor that is written shares memory with another input."""
+    pair = overlapping(sources, writes, leaves)
+    if pair is not None:
+        raise TracerError(
+            explain(
+                f"{name} writes a tensor whose memory another input uses too, with no view between them",
+                got=f"{pair[0]} and {pair[1]}",
+                fix="make one of them a view of the other, or give one its own memory with clone()",
+            )
+        )

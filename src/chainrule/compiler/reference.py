@@ -60,7 +60,8 @@ def evaluate(program: Any, values: Sequence[Any], m: Any = NUMPY) -> list[Any]:
 
 
 def _run(instruction: Instruction, xs: list[Any], m: Any, tensors: bool) -> Any:
-    function = getattr(m, instruction.op.name)
+    op = instruction.op
+    function = getattr(m, op.name) if op.kind != "control" else op.through if tensors else op.kernel
     try:
         if tensors and not instruction.recorded and get_state().grad:
             with no_grad():

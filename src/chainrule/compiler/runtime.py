@@ -11,27 +11,36 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Sequence
-from operator import attrgetter, is_
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from chainrule.compiler.aliasing import in_place
 from chainrule.compiler.derivative import ProgramOp
-from chainrule.compiler.kernels import OUTPUT, SCRATCH
+from chainrule.compiler.kernels import INPUT, OUTPUT, SCRATCH, Layout, dense
+from chainrule.compiler.llvm.repeat import LOST, Moves
 from chainrule.compiler.native import NativeProgram
-from chainrule.compiler.program import Argument, Fixed, Gradient, Output, Program, Same, Scalar, State
+from chainrule.compiler.program import (
+    Argument,
+    Expected,
+    Fixed,
+    Gradient,
+    Output,
+    Program,
+    Same,
+    Scalar,
+    State,
+    overlapping,
+)
 from chainrule.compiler.verify import verify_program
+from chainrule.compiler.watch import Identities
 from chainrule.core import trees
 from chainrule.core.shapes import size_of
 from chainrule.ir.state import get_state
-from chainrule.tape.clock import Stamper
+from chainrule.tape.clock import Stamper, owner
 from chainrule.tape.node import Leaf
 from chainrule.tensors.tensor import Tensor, wrap
-
-_payload, _node = attrgetter("_d"), attrgetter("_node")
-
 
 #: results of at most so many elements are computed in memory of the program's own and copied out, which is quicker
 SMALL = 64
@@ -87,6 +96,8 @@ class BoundProgram:
             (s.index, self._numbers[n]) for n, s in enumerate(program.sources) if isinstance(s, Argument)
         ]
         self._gradients_read = [(s, self._numbers[n]) for n, s in enumerate(program.sources) if isinstance(s, Gradient)]
+        self._gradients_expected = [(s, e) for s, e in program.expected if isinstance(s, Gradient)]
+        self._owners: frozenset[int] = frozenset()  # of the memory that is written
         self._scalars: list[tuple[Any, np.ndarray[Any, Any]]] = []
         for n, s in enumerate(program.sources):
             if isinstance(s, Scalar):
@@ -111,7 +122,6 @@ class BoundProgram:
         self._grads: list[tuple[_Gradient, int]] = []
         returned = {x.index for x in program.leaves if isinstance(x, Output)}
         self._results: dict[int, tuple[int, tuple[int, ...], np.dtype[Any]]] = {}
-        self._shadow: list[np.ndarray[Any, Any]] = []
         self._general = not all(isinstance(s, State) for s, _ in (*program.writes, *program.grads))
         for at, (v, layout) in enumerate(zip(native.graph.outputs, plan.outputs, strict=True)):
             b = layout.buffer
@@ -124,12 +134,14 @@ class BoundProgram:
             else:
                 array = self._owned[at] = np.empty(v.shape, v.dtype)
                 self.memory.table[b.number] = array.__array_interface__["data"][0]
+        #: outputs that are (views of) inputs: read before anything is written
+        self._borrowed = [at for at, layout in enumerate(plan.outputs) if layout.buffer.role == INPUT]
         self._settable = {at for _, at in self._grads}
         rest = [(s, at) for at, s in graded.items() if at not in self._settable]
         self._graded = [(s.held._node, at) for s, at in rest if isinstance(s, State)]
-        self._tensors: list[Tensor] = []
-        self._arrays: list[Any] = []
-        self._nodes: list[Any] = []
+        self._same_state: Callable[[], bool] = bool
+        #: whether the cells hold the Python numbers as they are; who knows of changes calls :meth:`renew`
+        self._numbers_known = self.numbers_watched = False
         self._viewed: list[Tensor] = []
         self._addresses: dict[int, np.ndarray[Any, Any]] = {}
         self._stamper = Stamper()
@@ -139,8 +151,6 @@ class BoundProgram:
     def bind(self) -> bool:
         """Take the addresses of all state; False if some of it is not plain dense memory."""
         self.bound = False
-        self._tensors = [t for t, _ in self._state]
-        self._nodes = [t._node for t in self._tensors]
         for t, number in self._state:
             d = t.numpy_payload()
             if not (d.flags.c_contiguous and d.flags.aligned) or (t._view is not None and t._view.stale):
@@ -151,31 +161,70 @@ class BoundProgram:
                 return False
         for number, old in self._aliased:
             self.memory.table[number] = self.memory.table[old]
-        self._arrays = [t._d for t in self._tensors]
+        state = Identities()
+        for t, _ in self._state:
+            state.is_(f"{state.name(t)}._d", t._d)
+            state.is_(f"{state.name(t)}._node", t._node)
+        self._same_state = state.function()
         self._viewed = [t for t in self._written if t._view is not None]
         self._stamper = Stamper(*(t._d for t in self._written))
+        self._owners = frozenset(id(owner(t._d)) for t in self._written)
         self.bound = True
         return True
 
     def current(self) -> bool:
         """Whether every tensor of the state still holds the array, and is the leaf, that the table knows."""
-        if not self.bound:
+        return self.bound and self._same_state()
+
+    def fits(self, leaves: Sequence[Any]) -> bool:
+        """Whether state, gradients and memory are as the program needs them, for arguments of the right types.
+
+        True is reliable; False means that :meth:`Program.mismatch` has to look closer.
+        """
+        if not (self.bound and self._same_state()):
             return False
-        return all(map(is_, map(_payload, self._tensors), self._arrays)) and all(
-            map(is_, map(_node, self._tensors), self._nodes)
-        )
+        for source, expected in self._gradients_expected:
+            g = source.tensor(leaves)
+            if g is not expected and (g is None or expected is None or Expected.of(g) != expected):
+                return False
+        for source, same in self.program.identical:
+            if source.tensor(leaves) is not same:
+                return False
+        if self._general:
+            return overlapping(self.program.sources, self.program.writes, leaves) is None
+        for i, _ in self._arguments:
+            d = leaves[i]._d
+            if id(d if d.base is None else owner(d)) in self._owners:
+                return False
+        return True
+
+    def renew(self) -> None:
+        """Python numbers may have changed."""
+        self._numbers_known = False
+
+    @property
+    def readers(self) -> list[Callable[[], Any]]:
+        """What reads the Python numbers."""
+        return [read for read, _ in self._scalars]
 
     # ---- running
-    def run(self, leaves: Sequence[Any], current: bool = False) -> Any:
-        """The program's result for arguments that fit it; its writes are committed.
-
-        ``current`` says that :meth:`current` was just asked, and true.
-        """
+    def run(self, leaves: Sequence[Any]) -> Any:
+        """The program's result for arguments that fit it; its writes are committed."""
+        self.renew()
+        self.numbers_watched = False  # until the caller says who does
         interpreter, grad = get_state()
-        bound = current or self.current() or self.bind()
-        history = grad and (self.program.history or any(leaves[i]._node is not None for i in self._without_grad))
-        if interpreter is not None or self._general or history or not bound:
+        bound = self.current() or self.bind()
+        if interpreter is not None or not bound or not self.direct(leaves, grad):
             return self.program.run(leaves)
+        return self.run_directly(leaves)
+
+    def direct(self, leaves: Sequence[Any], grad: bool) -> bool:
+        """Whether machine code is all it takes: no argument is written, and no result needs a history."""
+        history = self.program.history or any(leaves[i]._node is not None for i in self._without_grad)
+        return not (self._general or (grad and history))
+
+    def run_directly(self, leaves: Sequence[Any]) -> Any:
+        """As :meth:`run`, for a caller that has just been told that it :meth:`fits` and goes :meth:`direct`."""
         with self._lock:
             if self._verify != "never":
                 self._check(leaves)
@@ -200,20 +249,105 @@ class BoundProgram:
             a = np.ascontiguousarray(source.tensor(leaves)._d)
             held.append(a)
             table[number] = a.__array_interface__["data"][0]
-        for read, cell in self._scalars:
-            cell[()] = read()
         outputs: dict[int, np.ndarray[Any, Any]] = {}
         for at, (number, shape, dtype) in self._results.items():
             a = outputs[at] = np.empty(shape, dtype)
             table[number] = a.__array_interface__["data"][0]
+        self._refresh(outputs)
+        self.native.execute(self.memory)
+        for at in self._borrowed:
+            outputs[at] = self.native.read(at, self.memory)
+        del held
+        return self._commit(outputs, leaves)
+
+    def _refresh(self, outputs: dict[int, np.ndarray[Any, Any]]) -> None:
+        """Read Python numbers anew, and have arrays for the gradients."""
+        table = self.memory.table
+        if not self._numbers_known:
+            for read, cell in self._scalars:
+                cell[()] = read()
+            self._numbers_known = self.numbers_watched
         for g, at in self._grads:
             a = outputs[at] = g.fresh()
             if self._addresses.get(at) is not a:
                 table[g.number] = a.__array_interface__["data"][0]
                 self._addresses[at] = a
-        self.native.execute(self.memory)
-        del held
-        return self._commit(outputs, leaves)
+
+    # ---- many steps in one call
+    def repeatable(self, entry: Sequence[Any], grad: bool) -> bool:
+        """Whether steps like this one, which :meth:`run` has just done, can follow each other in machine code.
+
+        Not if something has to be looked at in between: gradients that are added to, results with history or that are
+        inputs, ops without machine code, verification of every call.
+        """
+        native = self.native
+        return (
+            native.repeats
+            and self._verify == "never"
+            and self.direct(entry, grad)
+            and not (self._gradients_read or self._borrowed)
+            and all(not isinstance(x, Same) for x in self.program.leaves)
+            and all(t._d.flags.c_contiguous for t in self._written)
+            and all(dense(o, v.shape) for o, v in zip(native.plan.outputs, native.graph.outputs, strict=True))
+            and self.current()
+        )
+
+    def repeat(
+        self,
+        arrays: Sequence[np.ndarray[Any, Any]],
+        start: int,
+        stacks: dict[int, np.ndarray[Any, Any]],
+        watched: int | None = None,
+    ) -> int:
+        """Run the program on the entries of ``arrays`` from ``start`` on, one after another, in machine code.
+
+        Args:
+            arrays: for each argument its entries, dense, along the first dimension.
+            start: the first entry that is wanted.
+            stacks: for each output that is returned, by its number, where to put its values, entry by entry.
+            watched: the number of an output of one float; a step where it is not finite is the last one.
+
+        Returns:
+            How many steps were done.
+        """
+        table, plan, moves = self.memory.table, self.native.plan, Moves()
+        with self._lock:
+            for index, number in self._arguments:
+                a = arrays[index]
+                table[number] = a.__array_interface__["data"][0] + start * a.strides[0]
+                moves.steps.append((number, a.strides[0]))
+            outputs: dict[int, np.ndarray[Any, Any]] = {}
+            self._refresh(outputs)
+            kept = {at for _, at in (*self._copies, *self._graded)}
+            for at, stack in stacks.items():
+                layout, step = plan.outputs[at], stack.strides[0]
+                goal = stack.__array_interface__["data"][0] + start * step
+                if at in self._results or (at in self._owned and at not in kept):
+                    table[layout.buffer.number] = goal
+                    moves.steps.append((layout.buffer.number, step))
+                else:
+                    moves.copies.append((self._address(layout), goal, step, step))
+            for t, at in self._copies:
+                goal = t._d.__array_interface__["data"][0]
+                moves.copies.append((self._address(plan.outputs[at]), goal, t._d.nbytes, 0))
+            if watched is not None:
+                layout, size = plan.outputs[watched], plan.outputs[watched].buffer.dtype.itemsize
+                moves.watched = size, layout.buffer.number, layout.offset * size
+            status = 0
+            try:
+                done, status = self.native.repeat(self.memory, len(arrays[0]) - start, moves)
+            finally:
+                for at in self._owned.keys() & stacks.keys():
+                    table[plan.outputs[at].buffer.number] = self._owned[at].__array_interface__["data"][0]
+                if status in (0, LOST):
+                    self._set_gradients(outputs)
+                self._written_now()
+            if status not in (0, LOST):
+                self.native.fail(status, self.memory)
+            return done
+
+    def _address(self, layout: Layout) -> int:
+        return int(self.memory.table[layout.buffer.number]) + layout.offset * layout.buffer.dtype.itemsize
 
     def output(self, at: int, outputs: dict[int, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         """An output that may live anywhere, as an array of its own (or of this program's, for what is copied on)."""
@@ -231,15 +365,8 @@ class BoundProgram:
     def _commit(self, outputs: dict[int, np.ndarray[Any, Any]], leaves: Sequence[Any]) -> Any:
         for t, at in self._copies:
             np.copyto(t._d, self.output(at, outputs))
-        for g, _ in self._grads:
-            g.leaf.grad = g.tensor
-        for node, at in self._graded:
-            node.grad = wrap(np.array(self.output(at, outputs)))
-        for node in self._cleared:
-            node.grad = None
-        for t in self._viewed:
-            t._view.generation += 1
-        self._stamper.stamp()
+        self._set_gradients(outputs)
+        self._written_now()
         result = [
             wrap(outputs[x.index] if x.index in outputs else np.array(self.output(x.index, outputs)))
             if isinstance(x, Output)
@@ -249,6 +376,20 @@ class BoundProgram:
             for x in self.program.leaves
         ]
         return result[0] if self.program.result.kind is None else trees.unflatten(self.program.result, result)
+
+    def _set_gradients(self, outputs: dict[int, np.ndarray[Any, Any]]) -> None:
+        for g, _ in self._grads:
+            g.leaf.grad = g.tensor
+        for node, at in self._graded:
+            node.grad = wrap(np.array(self.output(at, outputs)))
+        for node in self._cleared:
+            node.grad = None
+
+    def _written_now(self) -> None:
+        """Tell views and the mutation clock that the state was written."""
+        for t in self._viewed:
+            t._view.generation += 1
+        self._stamper.stamp()
 
 
 __all__ = ["BoundProgram", "Fixed"]

@@ -58,34 +58,39 @@ def set_num_threads(count: int) -> None:
 class Choice:
     """Whether a program runs faster alone or on all threads, found out by trying: other processes may hold the cores.
 
-    The results are the same either way. Of every ``PERIOD`` calls the first ``TRIALS`` run alone, the next on all
-    threads; the rest as was quicker on average.
+    The results are the same either way. Of every ``PERIOD`` steps the first ``TRIALS`` run alone, the next on all
+    threads; the rest as was quicker, by the second fastest of each.
     """
 
     PERIOD, TRIALS = 1024, 4
 
-    __slots__ = ("_calls", "_total", "together")
+    __slots__ = ("_at", "_seconds", "together")
 
     def __init__(self) -> None:
-        self._calls = -1
-        self._total = [0.0, 0.0]
+        self._at = 0
+        self._seconds: tuple[list[float], list[float]] = ([], [])
         self.together = True
 
     def next(self) -> tuple[bool, bool]:
-        """Whether to run this call on all threads, and whether its time is wanted."""
-        self._calls += 1
-        at = self._calls % self.PERIOD
-        if at >= 2 * self.TRIALS:
-            if at == 2 * self.TRIALS:
-                self.together = self._total[1] < self._total[0]
-            return self.together, False
+        """Whether to run the next step on all threads, and whether its time is wanted."""
+        at = self._at
+        self._at = (at + 1) % self.PERIOD
         if at == 0:
-            self._total = [0.0, 0.0]
-        return at >= self.TRIALS, True
+            self._seconds = ([], [])
+        if at < 2 * self.TRIALS:
+            return at >= self.TRIALS, True
+        if at == 2 * self.TRIALS and min(map(len, self._seconds)) > 1:
+            alone, shared = (sorted(s)[1] for s in self._seconds)
+            self.together = shared < alone
+        return self.together, False
+
+    def went_on(self, steps: int) -> None:
+        """So many steps more were done in the same way."""
+        self._at = min(self._at + steps, self.PERIOD) % self.PERIOD
 
     def took(self, together: bool, seconds: float) -> None:
         """The time of a trial."""
-        self._total[together] += seconds
+        self._seconds[together].append(seconds)
 
 
 class Pool:

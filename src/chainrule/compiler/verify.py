@@ -10,6 +10,8 @@ of 1:
   "Accuracy and Stability of Numerical Algorithms", 2002, section 4.2); extremes: those of the terms;
 * matrix products: (k + 1) u |A| |B| (section 3.5 there), for every order, with or without fused multiply-add, twice
   that where the reference is not computed in a wider format;
+* loops and branches: exactly what their blocks' machine code gives, called step by step; the blocks' kernels, in up to
+  32 steps of each loop, are held to these bounds in turn;
 * NaN and infinities where the reference has them, integers and booleans exact, and nothing else written.
 """
 
@@ -22,7 +24,9 @@ import numpy as np
 
 from chainrule.compiler import bounds, sum_bounds
 from chainrule.compiler.bounds import Array, Range
+from chainrule.compiler.control.machine import expected
 from chainrule.compiler.kernels import (
+    INPUT,
     OUTPUT,
     SCRATCH,
     Access,
@@ -50,6 +54,8 @@ if TYPE_CHECKING:
     from chainrule.compiler.native import NativeProgram
 
 _GUARD, _FILL = 64, 0xFF
+#: bytes from which inputs are not copied
+LARGE = 1 << 20
 
 
 class VerificationError(RuntimeError):
@@ -107,9 +113,15 @@ def strided(flat: Array, place: Layout | Access, shape: Shape) -> Array:
 
 
 class _Memory:
-    """All buffers of a plan, owned by one check: inputs are copies, and each block lies between guard bytes."""
+    """All buffers of a plan, owned by one check: inputs are copies, and each block lies between guard bytes.
 
-    def __init__(self, plan: Plan, scratch: int, arrays: Sequence[Array], aliases: Mapping[Buffer, Buffer]) -> None:
+    Inputs of ``LARGE`` bytes or more (a data set whose rows a step gathers) that no output stands in are used where
+    they are, unless the check is strict: no kernel has a store to them.
+    """
+
+    def __init__(
+        self, plan: Plan, scratch: int, arrays: Sequence[Array], aliases: Mapping[Buffer, Buffer], strict: bool
+    ) -> None:
         self.blocks: list[Array] = []
         self.arrays: dict[Buffer, Array] = {}
         self.table = np.zeros(len(plan.buffers) + 1, np.uintp)
@@ -118,7 +130,12 @@ class _Memory:
         #: per buffer the block it is in and the byte it starts at
         self.where: dict[Buffer, tuple[int, int]] = {}
         self.arena = self._block(plan.arena)
+        replaced = set(aliases.values())
         for b in sorted(plan.buffers, key=lambda b: b in aliases):
+            if b.role == INPUT and b.nbytes >= LARGE and b not in replaced and not strict:
+                self.arrays[b] = a = np.ascontiguousarray(given[b], b.dtype).reshape(-1)
+                self.table[b.number] = a.__array_interface__["data"][0]
+                continue
             if b.role == SCRATCH:
                 self.where[b] = 0, _GUARD + b.offset
             elif b in aliases:
@@ -217,10 +234,17 @@ def _product(k: Product, memory: _Memory) -> list[Result]:
 
 
 def _whole(k: Routine | Call, memory: _Memory) -> list[Result]:
-    """An op on whole arrays, by its reference kernel."""
+    """An op on whole arrays, by its reference kernel; a loop or branch by its blocks, which are verified themselves."""
     i = k.instruction
-    xs = [memory.read(x, v.shape) for v, x in zip(i.inputs, k.inputs, strict=True)]
-    ranges = sum_bounds.whole(i, xs)
+    held = memory.arrays
+    xs = [
+        strided(held[x.buffer], x, v.shape) if x.buffer.role == INPUT else memory.read(x, v.shape)
+        for v, x in zip(i.inputs, k.inputs, strict=True)
+    ]
+    if isinstance(k, Routine) and k.control is not None:
+        ranges = [Range(y) for y in expected(k, xs, verify_program)]
+    else:
+        ranges = sum_bounds.whole(i, xs)
     return [Result(i, x, r) for x, r in zip(k.outputs, ranges, strict=True)]
 
 
@@ -248,7 +272,7 @@ def verify_program(
 
     Args:
         native: the program.
-        arrays: one per input; they are copied and not written.
+        arrays: one per input; they are not written.
         aliases: output buffers that stand in the memory of an input buffer, as ``compiler.aliasing`` chooses them.
         strict: also compare all memory before and after each kernel (slow).
 
@@ -257,11 +281,13 @@ def verify_program(
         IndexError, ZeroDivisionError, RuntimeError: as the reference kernel does for operands that it refuses.
     """
     plan = native.plan
-    memory = _Memory(plan, native.scratch, arrays, aliases or {})
+    memory = _Memory(plan, native.scratch, arrays, aliases or {}, strict)
     for n, kernel in enumerate(plan.kernels):
         known: dict[Value, Range] = {}
         try:
             results = _expected(kernel, memory, known)
+        except VerificationError:  # in a block
+            raise
         except (IndexError, ArithmeticError, ValueError, RuntimeError):
             if native.run_kernel(n, memory.address) == 0:
                 raise VerificationError(

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from chainrule.core.errors import explain
-from chainrule.data._tensors import Generator
+from chainrule.data._tensors import Generator, Tensor
 from chainrule.data.collate import default_collate, default_convert
-from chainrule.data.dataset import IterableDataset, Samples, Subset, batch_method, fetch
-from chainrule.data.samplers import BatchSampler, BatchStream, RandomSampler, SequentialSampler
+from chainrule.data.dataset import IterableDataset, Samples, Subset, TensorDataset, batch_method, fetch
+from chainrule.data.samplers import (
+    BatchSampler,
+    BatchStream,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 from chainrule.data.workers import Crew, map_ahead, stream_ahead
 
+#: samplers that draw the whole order of an epoch when it begins
+_AT_ONCE = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler)
 _FIXED = ("batch_size", "batch_sampler", "sampler", "drop_last", "dataset")
+
+
+class Rows(NamedTuple):
+    """An epoch: the tensors whose rows make batches, what makes a batch of some rows, and the rows of each batch."""
+
+    tensors: tuple[Tensor, ...]
+    fetch: Callable[[Any], Any]
+    batches: Iterator[Any]
 
 
 class DataLoader:
@@ -138,6 +155,22 @@ class DataLoader:
             return self._stream(self.dataset)
         fetch, batches = self._plan()
         return map_ahead(self._crew(), fetch, batches) if self.num_workers else map(fetch, batches)
+
+    def rows(self) -> Rows | None:
+        """An epoch by the rows of its batches, where a batch is nothing but the rows of tensors in memory; else None.
+
+        For a :class:`TensorDataset`, or a :class:`Subset` of one, with a sampler of this package, collated as usual and
+        without workers. A training loop may then gather batches in another way than by iterating over the loader.
+        """
+        dataset = self.dataset
+        while type(dataset) is Subset and dataset.positions is not None:
+            dataset = dataset.dataset
+        if type(dataset) is not TensorDataset or any(t.requires_grad for t in dataset.tensors):
+            return None
+        usual = type(self.batch_sampler) is BatchSampler and self.collate_fn is default_collate and not self.num_workers
+        if not usual or type(self.sampler) not in _AT_ONCE or type(self).__iter__ is not DataLoader.__iter__:
+            return None
+        return Rows(dataset.tensors, *self._plan())
 
     def _crew(self) -> Crew:
         seed = 0 if self.generator is None else int(self.generator.initial_seed())

@@ -1,10 +1,10 @@
 """The pure graph: what a captured program is, its text, and the verifier that every test runs.
 
 A :class:`Graph` is a list of instructions in single assignment form. Each :class:`Value` has a shape and a dtype and is
-defined exactly once, as an input, a constant or the result of an instruction; an instruction is an op of the registry,
-the values it reads, and static parameters. Nothing here has an effect: writes of the program that was captured are
-outputs, and who reads the inputs and commits the outputs is the business of ``compiler.program``. Passes make new
-graphs. Everything walks lists; nothing recurses.
+defined exactly once, as an input, a constant or the result of an instruction; an instruction is an op of the registry
+(or a loop or branch, whose blocks are graphs), the values it reads, and static parameters. Nothing here has an effect:
+writes of the program that was captured are outputs, and who reads the inputs and commits the outputs is the business of
+``compiler.program``. Passes make new graphs. Everything walks lists; nothing recurses, but for blocks within blocks.
 """
 
 from __future__ import annotations
@@ -92,6 +92,26 @@ class Graph(NamedTuple):
         return render(self)
 
 
+class Block:
+    """A graph as a static parameter: the body of a loop, or a branch. Two blocks are the same only as objects."""
+
+    __slots__ = ("graph",)
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    def __repr__(self) -> str:
+        g = self.graph
+        return f"<block: {len(g.inputs)} inputs, {len(g.instructions)} instructions, {len(g.outputs)} outputs>"
+
+
+def blocks(instruction: Instruction) -> list[tuple[str, Block]]:
+    """The blocks among an instruction's parameters, with their names."""
+    if instruction.op.kind != "control":
+        return []
+    return [(k, v) for k, v in instruction.params.items() if isinstance(v, Block)]
+
+
 # ---- text
 def describe_type(dtype: np.dtype[Any], shape: Sequence[int]) -> str:
     """``float32[8, 20]``."""
@@ -144,6 +164,8 @@ def _comment(nbytes: int, note: str) -> str:
 def render(graph: Graph, notes: dict[Value, str] | None = None) -> str:
     """One line per input, constant and instruction: types, sizes, and the user's source line as a comment.
 
+    The blocks of a loop or a branch follow its line, indented; there is a level of Python recursion per nesting.
+
     Args:
         graph: what to print.
         notes: words about inputs, such as what they are read from.
@@ -158,21 +180,24 @@ def render(graph: Graph, notes: dict[Value, str] | None = None) -> str:
     for instruction in graph.instructions:
         line = describe_place(instruction.place) if instruction.place else ""
         lines.append(f"{instruction}{_comment(sum(r.nbytes for r in instruction.results), line)}")
+        for name, block in blocks(instruction):
+            lines.append(f"  {name}:")
+            lines += [f"    {inner}" for inner in render(block.graph).splitlines()]
     lines.append(f"return {', '.join(map(repr, graph.outputs))}")
     return "\n".join(lines)
 
 
 # ---- the verifier
-_PARAM_TYPES = (bool, int, float, str, type(None), type(Ellipsis), slice, np.dtype, np.number, np.bool_)
+_PARAM_TYPES = (bool, int, float, str, type(None), type(Ellipsis), slice, np.dtype, np.number, np.bool_, Block)
 
 
 def verify(graph: Graph) -> Graph:
     """``graph`` itself, if it keeps all rules of the representation.
 
     Checked: every value is defined once and before it is read; ops are those of the registry and get the number of
-    inputs and the parameters they declare; parameters are static (numbers, strings, dtypes, slices and tuples of them);
-    operands of elementwise ops have equal shapes; recorded shapes and dtypes are those that ``op.infer`` gives;
-    constants are arrays of the recorded type; outputs exist.
+    inputs and the parameters they declare; parameters are static (numbers, strings, dtypes, slices, tuples of them, and
+    blocks, which keep the rules too); operands of elementwise ops have equal shapes; recorded shapes and dtypes are
+    those that ``op.infer`` gives; constants are arrays of the recorded type; outputs exist.
 
     Raises:
         GraphError: naming the first instruction that breaks a rule.
@@ -218,7 +243,7 @@ def _at(instruction: Instruction) -> str:
 
 def _check_op(instruction: Instruction, where: str) -> None:
     op = instruction.op
-    if REGISTRY.get(op.name) is not op:
+    if REGISTRY.get(op.name) is not op and op.kind != "control":
         raise GraphError(
             f"{where}: {op.name!r} is no op of the registry" + did_you_mean(op.name, REGISTRY) + _at(instruction)
         )
@@ -241,6 +266,8 @@ def _check_op(instruction: Instruction, where: str) -> None:
                 f"{where}: the parameter {name} holds a {type(bad).__name__}; parameters are numbers, strings, dtypes, "
                 "slices and tuples of them" + _at(instruction)
             )
+    for _, block in blocks(instruction):
+        verify(block.graph)
 
 
 def _not_static(value: Any) -> Iterator[Any]:

@@ -81,6 +81,10 @@ class Op:
         """Shape and dtype of the result (a tuple of :class:`Aval` for several results)."""
         raise MissingRuleError(f"op {self.name!r} has no shape rule: write `infer`")
 
+    def through(self, *xs: Any, **params: Any) -> Any:
+        """The result as an ordinary computation on tensors; asked of an op of kind "control" where nothing captures."""
+        raise MissingRuleError(f"op {self.name!r} is no loop and no branch")
+
     def expand(self, xs: tuple[Any, ...]) -> Any:
         """The result by other ops; asked of an op of kind "function" by levels that write ops down."""
         raise MissingRuleError(f"op {self.name!r} is a primitive and is not made of other ops")

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from chainrule import tensors as ct
 from chainrule.core import dtypes
+from chainrule.core.changes import MODULES, Tracked, counting
 from chainrule.nn import _convert, _hooks, _registry, _state_dict, _walk
 from chainrule.nn.parameter import Buffer, Parameter
 from chainrule.tape.hooks import RemovableHandle
@@ -36,12 +37,12 @@ class Module:
             raise TypeError(f"{type(self).__name__}: Module.__init__() takes no arguments, got {got}")
         own = self.__dict__
         own["training"] = True
-        own["_parameters"] = {}
-        own["_buffers"] = {}
+        own["_parameters"] = Tracked()
+        own["_buffers"] = Tracked()
         own["_non_persistent_buffers_set"] = set()
-        own["_forward_pre_hooks"] = {}
-        own["_forward_hooks"] = {}
-        own["_modules"] = {}
+        own["_forward_pre_hooks"] = Tracked()
+        own["_forward_hooks"] = Tracked()
+        own["_modules"] = Tracked()
 
     # ---- calling
 
@@ -91,7 +92,9 @@ class Module:
             message += f" ({_registry.init_hint(self)})"
         raise AttributeError(message, name=name, obj=self)
 
+    @counting
     def __setattr__(self, name: str, value: Any) -> None:
+        MODULES.now += 1
         own = self.__dict__
         if isinstance(value, Parameter):
             _registry.require_init(self, "a parameter", name)
@@ -128,6 +131,7 @@ class Module:
             object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
+        MODULES.now += 1
         for table in _registry.TABLES:
             if name in self.__dict__.get(table, ()):
                 del self.__dict__[table][name]

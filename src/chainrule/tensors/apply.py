@@ -39,7 +39,7 @@ def _compute(op: Op, payloads: tuple[Any, ...], params: dict[str, Any]) -> tuple
     try:
         out = op.kernel(*payloads, **params)
     except TypeError as error:
-        if op.kind == "function":  # the user's own code failed
+        if op.kind in ("function", "control"):  # the user's own code failed
             raise
         kinds = " and ".join(str(dtypes.from_numpy(p.dtype)) for p in payloads)
         raise DTypeError(explain(f"{op.name} does not take these dtypes", got=kinds, fix=str(error))) from error

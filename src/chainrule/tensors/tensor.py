@@ -333,8 +333,9 @@ class Tensor(Surface):
             raise TracerError(
                 explain(
                     f"the truth of {self._d!r} is not known: it has no value while it is traced",
-                    fix="use chainrule.where(condition, a, b) instead of `if`, transform or capture the parts before "
-                    "and after the branch separately, or branch outside, on the result",
+                    fix="choose element by element with chainrule.where(condition, a, b), choose what is computed with "
+                    "chainrule.cond(condition, true_fn, false_fn, *operands), loop with chainrule.scan(f, init, xs), "
+                    "or branch outside, on the result",
                 )
             )
         if self._d.size != 1:
@@ -432,7 +433,7 @@ def no_value(tracer: Tracer) -> str:
     return explain(
         f"{tracer!r} has no number: {state}",
         fix=f"compute with tensors inside {what} and read numbers from the result, outside; where a number chooses "
-        "what is computed use chainrule.where, or split the function at that line",
+        "what is computed use chainrule.where or chainrule.cond, or split the function at that line",
     )
 
 

@@ -9,6 +9,11 @@ says why, once in a run. The same is done with a step that cannot be captured or
 holds is compared again at the start of each epoch, and after every step if there are hooks of users between steps;
 changes make new programs.
 
+Where the loader's batches are rows of tensors in memory and nobody looks in between (no hooks of users around a step,
+no scheduler that goes by steps), steps gather their rows by themselves and follow each other in one call of machine
+code, for a twentieth of a second at a time. What was logged is then handed on step by step; a loss that is not finite
+ends the call at its step.
+
 Not seen: changes of state that neither the module nor the optimizer holds (files, clocks, attributes of objects that
 only functions of other files know). Give such values as tensors that the module holds, or use ``compile=False``.
 """
@@ -21,7 +26,7 @@ import io
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -75,10 +80,10 @@ class Logged:
         self.names: list[str] = []
         self.options: list[dict[str, Any]] = []
 
-    def replay(self, results: Any, values: list[Any]) -> None:
-        """Log the values of a call."""
+    def replay(self, results: Any, values: Sequence[float]) -> None:
+        """Log the values of a step."""
         for name, value, options in zip(self.names, values, self.options, strict=True):
-            results.log(name, value._d.item(), **options)
+            results.log(name, value, **options)
 
 
 class Recording:
@@ -234,7 +239,7 @@ class CompiledStep:
     ) -> None:
         self.trainer, self.module, self.name = trainer, module, name
         self.reason = reason
-        self._function, self._each = function, watch_each
+        self._function, self.watch_each = function, watch_each
         self._functions: dict[Any, Compiled] = {}  # one for each kind of batch and other arguments
         self._captures = 0  # of functions that were given up since
         self._state: Snapshot | None = None
@@ -275,19 +280,42 @@ class CompiledStep:
         """The result of the compiled step, or None if it has to run eagerly."""
         if self.reason is not None:
             return None
-        if self._epoch != self.trainer.current_epoch or (
-            self._each and self._state is not None and not self._state.surely_unchanged()
-        ):
-            self._refresh()
         kind: Any = type(batch)
         tensors = batch if (kind is tuple or kind is list) and set(map(type, batch)) == _ONLY_TENSORS else (batch,)
         kind = kind if tensors is batch else None
-        key = (kind, plain)
+        return self._call((kind, plain), partial(self._function, kind, plain), lambda step: step(*tensors))
+
+    def many(self, tensors: tuple[Any, ...], rows: Any, plain: Any) -> tuple[int, Any] | None:
+        """Steps on batches that are rows of tensors, one after another in few calls of machine code.
+
+        Args:
+            tensors: what a batch is gathered from, as a list.
+            rows: their indices, of shape (steps, rows of a batch).
+            plain: as for a single step.
+
+        Returns:
+            How many steps were done, fewer if a loss was not finite, and their results, stacked, without what the step
+            returned; None if it has to run eagerly.
+        """
+        if self.reason is not None:
+            return None
+        key = ("rows", *map(id, tensors), plain)
+        found = self._call(
+            key, partial(_gathering, self._function, tensors, plain), lambda step: step.repeat((rows,), watched=True)
+        )
+        return None if found is None else (found.done, found.stacked())
+
+    def _call(self, key: Any, function: Callable[..., Any], run: Callable[[Compiled], Any]) -> Any:
+        """What ``run`` gives for the compiled function that belongs to a key; None if that has to run eagerly."""
+        if self._epoch != self.trainer.current_epoch or (
+            self.watch_each and self._state is not None and not self._state.surely_unchanged()
+        ):
+            self._refresh()
         step = self._functions.get(key)
         if step is None:
-            step = self._functions[key] = Compiled(partial(self._function, kind, plain))
+            step = self._functions[key] = Compiled(function)
         try:
-            result = step(*tensors)
+            result = run(step)
         except VerificationError:  # wrong machine code is a defect to be told, not a reason to go on another way
             raise
         except Exception as error:  # noqa: BLE001 - the eager step that follows raises it again, or the note tells it
@@ -392,6 +420,12 @@ def _train(
             else:
                 optimizer.step()
     return loss.detach().reshape(()), detached(returned, context.name), record.values, record.logged
+
+
+def _gathering(function: Callable[..., Any], tensors: tuple[Any, ...], plain: Any, rows: Any) -> Any:
+    """A training step on rows of tensors: the loss and what was logged."""
+    loss, _, values, logged = function(list, plain, *[t[rows] for t in tensors])
+    return loss, values, logged
 
 
 def _guarded_step(optimizer: Any, loss: Any) -> None:

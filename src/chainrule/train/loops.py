@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from chainrule import nn
 from chainrule import tensors as ct
+from chainrule.data.loader import DataLoader, Rows
 from chainrule.ir.state import no_grad
 from chainrule.train.compiling import BatchIndex, CompiledStep, eval_function, reason_against
 from chainrule.train.errors import MisconfigurationException
@@ -70,6 +72,7 @@ class FitLoop:
         self.trainer, self.module = trainer, module
         self.train_loader, self.val_loaders = train_loader, val_loaders
         self.guard = InterruptGuard()
+        self._stepped = False  # whether the optimizer made a step for the last batch
         runs = math.inf if trainer.max_epochs == -1 else trainer.max_epochs / trainer.check_val_every_n_epoch
         self.validation = EvalLoop(trainer, module, "validate", val_loaders, runs) if val_loaders else None
 
@@ -151,19 +154,15 @@ class FitLoop:
         t.current_epoch += 1
 
     def _batches(self, results: Results) -> None:
-        t, hooks, optimization = self.trainer, self.trainer._hooks, self.trainer._optimization
+        t = self.trainer
+        rows = (
+            self.train_loader.rows() if t._optimization.repeats and isinstance(self.train_loader, DataLoader) else None
+        )
+        numbers = self._each() if rows is None else self._by_rows(rows)
         empty = True
-        for batch_idx, batch, last in batches(self.train_loader, t.num_training_batches):
+        for _ in numbers:
             empty = False
-            t._batch, t._batch_idx, t._batch_size, t.is_last_batch = batch, batch_idx, None, last
-            if -1 in hooks.call("on_train_batch_start", batch, batch_idx):
-                break
-            before = t.global_step
-            outputs = optimization.step(batch, batch_idx, last)
-            if t.global_step != before:
-                optimization.step_schedulers("step")
-            hooks.call("on_train_batch_end", outputs, batch, batch_idx)
-            t._publish_step(results.step(), stepped=t.global_step != before)
+            t._publish_step(results.step(), stepped=self._stepped)
             if self.guard.pressed or self._steps_done() or (t.should_stop and t.current_epoch >= t.min_epochs):
                 break
         t._batch = None
@@ -171,6 +170,43 @@ class FitLoop:
             raise MisconfigurationException(
                 "the training loader gave no batch: the data set is empty, or drop_last=True dropped its only batch"
             )
+
+    def _each(self) -> Iterator[int]:
+        """Steps on the loader's batches; the number of each when it is done."""
+        for batch_idx, batch, last in batches(self.train_loader, self.trainer.num_training_batches):
+            if not self._step(batch, batch_idx, last):
+                return
+            yield batch_idx
+
+    def _by_rows(self, rows: Rows) -> Iterator[int]:
+        """Steps on batches that are known by their rows, several in one call where that is possible."""
+        order = list(itertools.islice(rows.batches, self.trainer.num_training_batches))
+        at = 0
+        while at < len(order):
+            before = at
+            for batch_idx in self.trainer._optimization.many(rows, order, at):
+                self._stepped, at = True, batch_idx + 1
+                self.trainer.is_last_batch = at == len(order)
+                yield batch_idx
+            if at == before:
+                if not self._step(rows.fetch(order[at]), at, at + 1 == len(order)):
+                    return
+                at += 1
+                yield before
+
+    def _step(self, batch: Any, batch_idx: int, last: bool) -> bool:
+        """One step; False if a hook ends the epoch instead."""
+        t, hooks, optimization = self.trainer, self.trainer._hooks, self.trainer._optimization
+        t._batch, t._batch_idx, t._batch_size, t.is_last_batch = batch, batch_idx, None, last
+        if -1 in hooks.call("on_train_batch_start", batch, batch_idx):
+            return False
+        before = t.global_step
+        outputs = optimization.step(batch, batch_idx, last)
+        self._stepped = t.global_step != before
+        if self._stepped:
+            optimization.step_schedulers("step")
+        hooks.call("on_train_batch_end", outputs, batch, batch_idx)
+        return True
 
 
 class EvalLoop:
@@ -266,7 +302,7 @@ class EvalLoop:
             done = compiled(batch)
             if done is not None:
                 output, values, logged = done
-                logged.replay(self.trainer._results, values)
+                logged.replay(self.trainer._results, [v._d.item() for v in values])
                 return output
         self._seen[loader_idx] = True
         step = getattr(self.module, self.step_name)

@@ -4,18 +4,26 @@ clipping.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from chainrule import optim
 from chainrule import tensors as ct
 from chainrule.core.errors import explain
-from chainrule.train.compiling import CompiledStep, How, reason_against, train_function
+from chainrule.data.loader import Rows
+from chainrule.train.compiling import CompiledStep, How, Logged, reason_against, train_function
 from chainrule.train.errors import MisconfigurationException, non_finite_loss
 from chainrule.train.module import LightningModule
+
+#: seconds that steps may follow each other before callbacks, Ctrl-C and the progress bar are looked after
+STRETCH = 0.05
 
 _RETURNS = (
     "an optimizer; [optimizers]; ([optimizers], [schedulers]); or "
@@ -143,6 +151,7 @@ class Optimization:
         self._own_zero_grad = overrides(module, "optimizer_zero_grad")
         self._own_backward = overrides(module, "backward")
         self._compiled = self._compiled_step()
+        self._stretch = 8  # steps in one call; as many as take STRETCH seconds
         self._eager_first = True  # what is made at the first step is made eagerly
 
     def _compiled_step(self) -> CompiledStep:
@@ -241,8 +250,18 @@ class Optimization:
 
     def _step_compiled(self, batch: Any, batch_idx: int, steps: bool) -> tuple[Any] | None:
         """:meth:`step` as native code: what ``training_step`` returned, or None where it has to run eagerly."""
+        done = self._compiled(batch, self._how(steps))
+        if done is None:
+            return None
+        loss, returned, values, logged = done
+        self._accumulating = not steps
+        self._take(float(loss._d.item()), logged, [v._d.item() for v in values], batch, batch_idx)
+        self.trainer.global_step += steps
+        return (returned,)
+
+    def _how(self, steps: bool) -> How:
         t = self.trainer
-        how = How(
+        return How(
             not self._accumulating,
             steps,
             t.accumulate_grad_batches,
@@ -250,18 +269,59 @@ class Optimization:
             t.gradient_clip_val,
             t.gradient_clip_algorithm,
         )
-        done = self._compiled(batch, how)
-        if done is None:
-            return None
-        loss, returned, values, logged = done
-        self._accumulating = not steps
-        value = float(loss._d.item())
+
+    def _take(self, loss: float, logged: Logged, values: Sequence[float], batch: Any, batch_idx: int) -> None:
+        """Log what a compiled step logged, and look at its loss; ``batch``: the batch, or what makes it."""
+        t = self.trainer
         logged.replay(t._results, values)
-        if not math.isfinite(value) and t.terminate_on_nan:
-            raise non_finite_loss(value, t, batch, batch_idx, self.last_loss)
-        self.last_loss = value
-        t.global_step += steps
-        return (returned,)
+        if t.terminate_on_nan and not math.isfinite(loss):
+            raise non_finite_loss(loss, t, batch() if callable(batch) else batch, batch_idx, self.last_loss)
+        self.last_loss = loss
+
+    # ---- several steps in one call
+    @property
+    def repeats(self) -> bool:
+        """Whether steps may follow each other without anybody looking in between."""
+        return (
+            self._compiled.reason is None
+            and self.trainer.accumulate_grad_batches == 1
+            and not self._compiled.watch_each
+            and not any(config.interval == "step" for config in self.schedulers)
+        )
+
+    def many(self, rows: Rows, order: Sequence[Any], at: int) -> Iterator[int]:
+        """Steps on the batches from number ``at`` on, as many as take a moment: their numbers, one after another.
+
+        When a number is yielded, the trainer's counters and what was logged are those of that step; the weights are
+        those of the last one. Nothing is yielded where the next step has to run by itself.
+
+        Raises:
+            NonFiniteLossError: at a step whose loss is not finite; it has changed nothing, and none came after it.
+        """
+        if self._eager_first or not self.repeats:
+            return
+        t, size = self.trainer, len(order[at])
+        most = self._stretch if t.max_steps == -1 else min(self._stretch, t.max_steps - t.global_step)
+        stop = at + 1
+        while stop < min(len(order), at + most) and len(order[stop]) == size:
+            stop += 1
+        t._batch, t._batch_idx, t._batch_size = order[at], at, size  # the rows stand for the batch
+        start = time.perf_counter()
+        found = self._compiled.many(rows.tensors, ct.from_numpy(np.stack(order[at:stop])), self._how(True))
+        if found is None:
+            return
+        done, (losses, values, logged) = found
+        seconds = max(1e-9, (time.perf_counter() - start) / done)
+        self._stretch = min(2 * self._stretch, max(1, int(STRETCH / seconds)))
+        columns = [v._d.tolist() for v in values]
+        for n, loss in enumerate(losses._d.tolist()):
+            t._batch, t._batch_idx = order[at + n], at + n
+            t._hooks.call("on_train_batch_start", None, at + n)
+            fetch = functools.partial(rows.fetch, order[at + n])
+            self._take(loss, logged, [column[n] for column in columns], fetch, at + n)
+            t.global_step += 1
+            t._hooks.call("on_train_batch_end", None, None, at + n)
+            yield at + n
 
     def _training_step(self, batch: Any, batch_idx: int) -> Any:
         hooks = self.trainer._hooks

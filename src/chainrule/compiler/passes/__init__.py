@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from chainrule.compiler.passes.control import prune
 from chainrule.compiler.passes.decompose import decompose
-from chainrule.compiler.passes.simplify import deduplicate, drop_dead, fold, simplify
+from chainrule.compiler.passes.sharing import share
+from chainrule.compiler.passes.simplify import deduplicate, fold, simplify
 from chainrule.ir.graph import Graph, verify
 
 __all__ = ["PIPELINE", "Pass", "Report", "optimize"]
@@ -32,12 +34,13 @@ class Report(NamedTuple):
 
 
 PIPELINE = (
-    Pass("drop dead code", "what no output needs is not worth optimizing", drop_dead),
+    Pass("drop dead code", "what no output needs, in loops and branches too, is not worth optimizing", prune),
     Pass("decompose", "fused eager ops become primitives, so that their parts can be shared and fused anew", decompose),
     Pass("fold constants", "what is known when compiling is computed once", fold),
     Pass("simplify", "identities that hold for every value cost nothing at run time", simplify),
     Pass("deduplicate", "an expression that forward and backward share is computed once", deduplicate),
-    Pass("drop dead code", "what the passes above made superfluous", drop_dead),
+    Pass("share among loops", "a backward loop need not compute again what the forward loop has had", share),
+    Pass("drop dead code", "what the passes above made superfluous", prune),
 )
 
 

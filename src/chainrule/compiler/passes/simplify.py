@@ -14,7 +14,7 @@ import numpy as np
 from chainrule.compiler.passes.rewrite import rewrite
 from chainrule.compiler.passes.symbolic import Symbol, Writer
 from chainrule.core.shapes import reduced_shape
-from chainrule.ir.graph import Constant, Graph, Instruction, Value, show_param
+from chainrule.ir.graph import Block, Constant, Graph, Instruction, Value, show_param
 
 #: results of constant instructions up to this many elements are computed when the program is compiled
 FOLD_LIMIT = 4096
@@ -85,7 +85,13 @@ def fold(graph: Graph) -> Graph:
     for i in graph.instructions:
         result = i.results[0]
         small = sum(r.nbytes for r in i.results) <= 8 * FOLD_LIMIT
-        if i.op.random or not small or len(i.results) != 1 or not all(v in known for v in i.inputs):
+        if (
+            i.op.random
+            or i.op.kind == "control"
+            or not small
+            or len(i.results) != 1
+            or not all(v in known for v in i.inputs)
+        ):
             kept.append(i)
             continue
         if i.op.name == "broadcast_to":
@@ -100,6 +106,11 @@ def fold(graph: Graph) -> Graph:
         known[result] = array
         constants.append(Constant(result, array, i.place))
     return Graph(graph.inputs, tuple(constants), tuple(kept), graph.outputs)
+
+
+def param_key(param: Any) -> Any:
+    """A static parameter as part of a key; a block is only equal to itself."""
+    return param if isinstance(param, Block) else show_param(param)
 
 
 def deduplicate(graph: Graph) -> Graph:
@@ -118,7 +129,7 @@ def deduplicate(graph: Graph) -> Graph:
     kept = []
     for i in graph.instructions:
         inputs = tuple(new.get(v, v) for v in i.inputs)
-        expression = (i.op.name, inputs, tuple((k, show_param(v)) for k, v in sorted(i.params.items())))
+        expression = (i.op.name, inputs, tuple((k, param_key(v)) for k, v in sorted(i.params.items())))
         found = seen.get(expression)
         if found is None:
             seen[expression] = i.results
