@@ -133,7 +133,7 @@ class Job:
 
 
 def planner(graph, late, orders):
-    return plan(graph, NATIVE, host().has_f16, None, late, orders)
+    return plan(graph, NATIVE, host().has_f16, late, orders)
 
 
 def graph_of(layer, depth, batch=24) -> Graph:

@@ -111,12 +111,13 @@ class NativeProgram:
         self.target = target or host()
         self.memory_budget = memory_budget
         start = time.perf_counter()
+        self._machines: dict[int, tuple[Instruction, Machine | None]] = {}
         self.graph, self.reports = (graph, []) if optimized else optimize(graph)
-        self._machines: dict[int, tuple[Any, Machine | None]] = {}
         self.recomputed = None if memory_budget is None else self._recompute(memory_budget)
-        optimized = time.perf_counter()
-        late, orders = (self.recomputed.late, self.recomputed.orders) if self.recomputed else ({}, {})
-        self.plan = self._planned(self.graph, late, orders)
+        passed = time.perf_counter()
+        self.plan = self._planned(
+            self.graph, *((self.recomputed.late, self.recomputed.orders) if self.recomputed else ({}, {}))
+        )
         planned = time.perf_counter()
         self.module = Module(self.target)
         self._scratch = 0
@@ -128,8 +129,8 @@ class NativeProgram:
         written = time.perf_counter()
         self.native = cache.build(text, self.target)
         self.timings = {
-            "passes": optimized - start,
-            "planning": planned - optimized,
+            "passes": passed - start,
+            "planning": planned - passed,
             "writing": written - planned,
             **self.native.timings,
         }
@@ -148,8 +149,16 @@ class NativeProgram:
         self._free: list[_Memory] = []
         self._lock = threading.Lock()
 
+    def _control(self, i: Instruction) -> Machine | None:
+        """The blocks of a loop or branch, each a native program of its own."""
+        found = self._machines.get(id(i.params))
+        if found is None:  # planned several times, compiled once; the instruction keeps the address taken
+            machine = prepare(i, lambda graph: NativeProgram(graph, self.target, optimized=True))
+            found = self._machines[id(i.params)] = i, machine
+        return found[1]
+
     def _planned(self, graph: Graph, late: Late, orders: Orders) -> Plan:
-        return plan(graph, NATIVE, self.target.has_f16, self._control, late, orders)
+        return plan(graph, NATIVE, self.target.has_f16, late, orders, self._control)
 
     def _recompute(self, budget: int) -> Recomputed:
         """Replace the graph by one whose plan stays within a budget, as the last pass."""
@@ -159,14 +168,6 @@ class NativeProgram:
         seconds = time.perf_counter() - start
         self.reports.append(Report("recompute", RECOMPUTE_REASON, seconds, before, len(found.graph.instructions)))
         return found
-
-    def _control(self, i: Instruction) -> Machine | None:
-        """The blocks of a loop or branch, each a native program of its own; made once for instructions that repeat."""
-        found = self._machines.get(id(i.params))
-        if found is None:
-            machine = prepare(i, lambda graph: NativeProgram(graph, self.target, optimized=True))
-            found = self._machines[id(i.params)] = i.params, machine
-        return found[1]
 
     # ---- writing
     def _write(self) -> None:

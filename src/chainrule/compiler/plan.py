@@ -361,9 +361,9 @@ def plan(
     graph: Graph,
     lowered: frozenset[str],
     has_f16: bool = True,
-    control: Callable[[Instruction], Any] | None = None,
     late: Late | None = None,
     orders: Orders | None = None,
+    control: Callable[[Instruction], Any] | None = None,
 ) -> Plan:
     """Kernels and memory for a graph; ``lowered`` names the ops with machine code, float16 only with ``has_f16``.
 
