@@ -67,6 +67,18 @@ class Attention(nn.Module):
         return x + cr.softmax(q @ k.T / WIDTH**0.5, 1) @ v
 
 
+class Steps(nn.Module):
+    """A loop: one layer, three times over."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        last, _ = cr.scan(lambda carry, _: (cr.tanh(self.layer(carry)), carry.mean()), x, None, length=3)
+        return last
+
+
 def plain(activation):
     return lambda: nn.Sequential(nn.Linear(WIDTH, WIDTH), activation())
 
@@ -78,6 +90,7 @@ LAYERS = {
     "batch norm": Batch,
     "residual": Block,
     "attention": Attention,
+    "loop": Steps,
 }
 
 
@@ -135,12 +148,13 @@ def recomputed(graph, budget) -> Recomputed:
 # ---- the same bits with less memory
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_budget_changes_no_bit(layer):
-    whole = Job(layer)
+    depth = 6 if layer in ("residual", "attention", "loop") else 12
+    whole = Job(layer, depth)
     expected = whole.run()
     peak = whole.native.plan.arena
     for share in (0.8, 0.6):
         budget = int(share * peak)
-        small = Job(layer, memory_budget=budget)
+        small = Job(layer, depth, memory_budget=budget)
         assert small.run() == expected, share
         assert small.native.plan.arena <= budget
         assert small.native.recomputed.dropped

@@ -29,7 +29,7 @@ from chainrule.compiler.passes.liveness import Cut, profile
 from chainrule.compiler.passes.simplify import drop_dead
 from chainrule.compiler.plan import VIEWS, Late, Orders
 from chainrule.core.shapes import size_of
-from chainrule.ir.graph import Graph, Instruction, Value
+from chainrule.ir.graph import Graph, Instruction, Value, blocks
 
 REASON = "values that wait long for their use are computed a second time instead of being kept"
 #: how often the result is searched again for what can be dropped at its new peak, and what a round must gain
@@ -219,13 +219,24 @@ def _work(graph: Graph) -> float:
     return sum(map(cost, graph.instructions))
 
 
-def cost(i: Instruction) -> float:
-    """A rough estimate of the microseconds an instruction takes: products by their operations, others by elements."""
-    if i.op.name in VIEWS:
-        return 0.0
-    if i.op.name == "matmul":
-        return 2 * size_of(i.results[0].shape) * i.inputs[0].shape[-1] / 80e3
-    return 0.1e-3 * max(size_of(v.shape) for v in (*i.inputs, *i.results))
+def cost(instruction: Instruction) -> float:
+    """A rough estimate of the microseconds an instruction takes: products by their operations, others by elements.
+
+    A loop takes that of its block at every step, a branch that of both its blocks.
+    """
+    total, todo = 0.0, [(instruction, 1)]
+    while todo:
+        i, times = todo.pop()
+        if i.op.name in VIEWS:
+            continue
+        if i.op.name == "matmul":
+            total += times * 2 * size_of(i.results[0].shape) * i.inputs[0].shape[-1] / 80e3
+        elif inner := blocks(i):
+            times *= i.params.get("length", 1)
+            todo += [(j, times) for _, block in inner for j in block.graph.instructions]
+        else:
+            total += times * 0.1e-3 * max(size_of(v.shape) for v in (*i.inputs, *i.results))
+    return total
 
 
 def fixed(plan: Plan, target: Target) -> dict[Value, tuple[Any, ...]]:
