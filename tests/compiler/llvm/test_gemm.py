@@ -277,7 +277,8 @@ def test_rows_by_index(target: Target, kind: str, step: int, epilogue: Any) -> N
 
 
 @pytest.mark.parametrize(("M", "N", "K", "ta", "tb"), [
-    (700, 70, 201, False, True), (701, 24, 1000, False, False), (90, 170, 1700, True, False), (9, 784, 900, True, False)
+    (700, 70, 201, False, True), (701, 24, 1000, False, False), (90, 170, 1700, True, False),
+    (9, 784, 900, True, False), (1503, 10, 130, False, True),
 ])  # fmt: skip
 def test_operands_fetched_ahead(target: Target, M: int, N: int, K: int, ta: bool, tb: bool) -> None:
     """Operands larger than a level-2 cache: what tiles ask for changes nothing, wherever the rows are divided."""

@@ -371,8 +371,9 @@ class _Product:
                     with b.loop(0, run.count) as j:
                         column = j * run.columns + run.start
                         tile = DotTile(
-                            self.kind, z, run.columns, spec.K, spec.a_strides[0], spec.b_strides[1], self.finish()
-                        )
+                            self.kind, z, run.columns, spec.K, spec.a_strides[0], spec.b_strides[1], self.finish(),
+                            self.a_is_far and run is plan.runs[-1],
+                        )  # fmt: skip
                         self.call(tile, a, self.at(p, (column, spec.b_strides[1])), row, column)
 
     # ---- column

@@ -76,7 +76,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class DotTile:
-    """A dot tile: ``rows`` of A and ``columns`` of B, both contiguous along k; K steps, ``a`` and ``b_n`` apart."""
+    """A dot tile: ``rows`` of A and ``columns`` of B, both contiguous along k; K steps, ``a`` and ``b_n`` apart.
+
+    With ``ahead`` it asks for the same part of the ``rows`` that follow meanwhile.
+    """
 
     kind: str
     rows: int
@@ -85,6 +88,7 @@ class DotTile:
     a: int
     b_n: int
     finish: Finish
+    ahead: bool = False
 
 
 def tile_function(module: Module, tile: Tile | DotTile) -> str:
@@ -185,6 +189,8 @@ def _dot(b: Builder, tile: DotTile) -> None:
         new: list[Value] = []
         for i in range(tile.rows):
             x = load(a, i * tile.a)
+            if tile.ahead:
+                b.prefetch(b.at(b.offset(a, (tile.rows + i) * tile.a * size), at, kind), locality=2)
             new += [b.fma(x, y, sums[i * tile.columns + j]) for j, y in enumerate(ys)]
         return new
 
