@@ -11,12 +11,12 @@ import ctypes
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from chainrule.compiler.arena import ALIGN
-from chainrule.compiler.control.machine import Machine, emit_control, prepare
+from chainrule.compiler.control.machine import Machine, prepare
 from chainrule.compiler.kernels import (
     OUTPUT,
     SCRATCH,
@@ -25,21 +25,15 @@ from chainrule.compiler.kernels import (
     Check,
     Kernel,
     Layout,
-    Loop,
     Plan,
-    Product,
     Routine,
 )
 from chainrule.compiler.llvm import cache
-from chainrule.compiler.llvm.builder import Builder, Module
-from chainrule.compiler.llvm.gemm import emit_product
-from chainrule.compiler.llvm.loops import LOWERED, emit_check, emit_loop, work
-from chainrule.compiler.llvm.parallel import START, STATUS, emit_barrier
-from chainrule.compiler.llvm.product import operands, product_spec
-from chainrule.compiler.llvm.repeat import COUNT, DONE, MOVES, WORDS, Moves, emit_repeated, emit_repeated_together
-from chainrule.compiler.llvm.routines import ROUTINES, emit_routine
+from chainrule.compiler.llvm.loops import LOWERED
+from chainrule.compiler.llvm.program import Code
+from chainrule.compiler.llvm.repeat import COUNT, DONE, MOVES, WORDS, Moves
+from chainrule.compiler.llvm.routines import ROUTINES
 from chainrule.compiler.llvm.target import Target, host
-from chainrule.compiler.llvm.values import kind_of
 from chainrule.compiler.passes import Report, optimize
 from chainrule.compiler.passes.recompute import REASON as RECOMPUTE_REASON
 from chainrule.compiler.passes.recompute import Recomputed, recompute
@@ -78,18 +72,8 @@ class _Memory:
         return self.arena[b.offset : b.offset + b.nbytes].view(b.dtype)
 
 
-#: microseconds of estimated work from which a loop, a product, a whole program is divided among threads
-SHARED_LOOP, SHARED_PRODUCT, SHARED_PROGRAM = 2.0, 4.0, 20.0
 #: seconds of repeated steps between two looks at Python; of those that find out whether threads pay
 SLICE, TRIAL = 0.05, 0.003
-
-
-class _Shared(NamedTuple):
-    """A kernel that threads divide among themselves: how many rows, in tiles of how many, and its estimated time."""
-
-    rows: int
-    grain: int
-    work: float
 
 
 class NativeProgram:
@@ -121,13 +105,8 @@ class NativeProgram:
             self.graph, *((self.recomputed.late, self.recomputed.orders) if self.recomputed else ({}, {}))
         )
         planned = time.perf_counter()
-        self.module = Module(self.target)
-        self._scratch = 0
-        self._shared: dict[str, _Shared] = {}
-        self.parallel = self.repeats = False
-        self._steps: list[tuple[str, Kernel | None]] = []
-        self._write()
-        text = self.module.text
+        self._code = Code(self.plan, self.target)
+        text = self._code.module.text
         written = time.perf_counter()
         self.native = cache.build(text, self.target)
         self.timings = {
@@ -138,7 +117,7 @@ class NativeProgram:
         }
         self._run = [
             (self.native.function(name, "ptr", returns="i64") if kernel is None else None, kernel)
-            for name, kernel in self._steps
+            for name, kernel in self._code.steps
         ]
         self._choice = Choice()
         self._address = self.native.address("parallel") if self.parallel else 0
@@ -171,196 +150,30 @@ class NativeProgram:
         self.reports.append(Report("recompute", RECOMPUTE_REASON, seconds, before, len(found.graph.instructions)))
         return found
 
-    # ---- writing
-    def _write(self) -> None:
-        """All kernels as functions, and a function per stretch of kernels between two calls."""
-        stretch: list[str] = []
-        for n, kernel in enumerate(self.plan.kernels):
-            name = f"k{n}"
-            if isinstance(kernel, Call):
-                self._close(stretch)
-                stretch = []
-                self._steps.append((name, kernel))
-                continue
-            if isinstance(kernel, Loop):
-                rows = emit_loop(self.module, name, kernel, shared=work(kernel) >= SHARED_LOOP)
-                if rows:
-                    self._shared[name] = _Shared(rows, 1, work(kernel))
-            elif isinstance(kernel, Check):
-                emit_check(self.module, name, kernel)
-            elif isinstance(kernel, Routine):
-                (emit_routine if kernel.control is None else emit_control)(self.module, name, kernel)
-            else:
-                self._product(name, kernel)
-            stretch.append(name)
-        self._close(stretch)
-        self._write_single()
-        self.repeats = len(self._steps) == 1 and self._steps[0][1] is None
-        if self.repeats:
-            emit_repeated(self.module, f"{self._steps[0][0]}_body", len(self.plan.buffers))
-        if len(self._steps) == 1 and sum(s.work for s in self._shared.values()) >= SHARED_PROGRAM:
-            self._write_parallel(stretch)
-
-    def _write_single(self) -> None:
-        """``i64 single(table, n)``: kernel n alone, 1 if its check failed; for the verifier."""
-        inner, entry = "single_body", "single"
-        with self.module.function(inner, internal=True, inline=False, returns="i64", table="ptr", n="i64") as b:
-            for n, kernel in enumerate(self.plan.kernels):
-                if isinstance(kernel, Call):
-                    continue
-                with b.if_(b.eq(b.args[1], n)):
-                    if isinstance(kernel, Check) or (isinstance(kernel, Routine) and kernel.checks):
-                        b.ret(b.call(f"k{n}", b.args[0], returns="i64"))
-                    else:
-                        b.call(f"k{n}", b.args[0])
-                        b.ret(b.i64(0))
-            b.ret(b.i64(0))
-        with self.module.function(entry, returns="i64", table="ptr", n="i64") as b:
-            slot = b.alloca(8, 8)
-            with b.denormals_flushed():
-                status = b.call(inner, *b.args, returns="i64")
-                assert status is not None
-                b.store(status, slot)
-            b.ret(b.load(slot, "i64"))
-
-    @property
-    def _stride(self) -> int:
-        """Bytes from one thread's working memory to the next."""
-        return -(-self._scratch // 4096) * 4096 + 256
-
     @property
     def scratch(self) -> int:
         """Bytes of working memory that the matrix products need."""
-        return self._scratch
+        return self._code.scratch
+
+    @property
+    def repeats(self) -> bool:
+        """Whether :meth:`repeat` is possible: no op has to run outside of machine code."""
+        return self._code.repeats
+
+    @property
+    def parallel(self) -> bool:
+        """Whether there is enough to do for several threads."""
+        return self._code.parallel
 
     def run_kernel(self, number: int, table: int) -> int:
         """Run one kernel of the plan on the memory named by a table of addresses; 1 if an index is out of bounds."""
         failed: int = self.native.function("single", "ptr", "i64", returns="i64")(table, number)
         return failed
 
-    def _close(self, names: list[str]) -> None:
-        """``i64 run(table)``: 0, or 1 + the number of the kernel whose check failed."""
-        if not names:
-            return
-        entry = f"run{len(self._steps)}"
-        inner = f"{entry}_body"
-        with self.module.function(inner, internal=True, inline=False, returns="i64", table="ptr") as b:
-            self._sequence(b, names)
-        with self.module.function(entry, returns="i64", table="ptr") as b:
-            slot = b.alloca(8, 8)
-            with b.denormals_flushed():
-                status = b.call(inner, b.args[0], returns="i64")
-                assert status is not None
-                b.store(status, slot)
-            b.ret(b.load(slot, "i64"))
-        self._steps.append((entry, None))
-
-    def _product(self, name: str, p: Product) -> None:
-        spec = product_spec(p)
-        code = emit_product(self.module, f"{name}_product", spec)
-        self._scratch = max(self._scratch, code.scratch)
-        rows = spec.batches * p.m
-        wanted = 2 * rows * p.n * p.k / 80e3  # microseconds at 80 operations per nanosecond
-        if wanted >= SHARED_PRODUCT and rows > code.grain:
-            self._shared[name] = _Shared(rows, code.grain, wanted)
-        with self.module.function(
-            f"{name}_rows", internal=True, inline=False, table="ptr", begin="i64", end="i64", scratch="ptr"
-        ) as b:
-            table, begin, end, scratch = b.args
-            matrices, extras = (
-                [b.at(b.pointer(table, x.buffer.number), x.offset, kind_of(x.buffer.dtype)) for x in group]
-                for group in operands(p)
-            )
-            b.call(code.name, *matrices, scratch, *extras, begin, end)
-        with self.module.function(name, internal=True, inline=False, table="ptr") as b:
-            scratch = b.pointer(b.args[0], len(self.plan.buffers))
-            b.call(f"{name}_rows", b.args[0], b.i64(0), b.i64(rows), scratch)
-
-    # ---- several threads
-    def _phases(self, names: list[str]) -> list[list[str]]:
-        """Kernels in order: each shared one by itself, stretches of others together."""
-        out: list[list[str]] = []
-        for name in names:
-            if name in self._shared or not out or out[-1][0] in self._shared:
-                out.append([name])
-            else:
-                out[-1].append(name)
-        return out
-
-    def _write_parallel(self, names: list[str]) -> None:
-        """``void parallel(table, thread, threads, block)``: each thread's part, with barriers between the phases.
-
-        The first thread runs what is not shared; if a check fails there, all leave at the next barrier, and
-        ``parallel_body`` returns 1.
-        """
-        barrier = emit_barrier(self.module)
-        arguments = {"table": "ptr", "thread": "i64", "threads": "i64", "block": "ptr"}
-        phases = self._phases(names)
-        with self.module.function(
-            "parallel_body", internal=True, inline=False, noalias=False, returns="i64", **arguments, before="i64"
-        ) as b:
-            table, thread, threads, block, arrived = b.args
-            status = b.offset(block, STATUS)
-            for phase in phases:
-                shared = self._shared.get(phase[0])
-                if shared is not None:
-                    self._share(b, phase[0], shared)
-                else:
-                    with b.if_(b.eq(thread, 0)):
-                        failed = b.call(self._serial(phase), table, returns="i64")
-                        assert failed is not None
-                        b.store(failed, status)
-                if phase is phases[-1]:  # the caller waits for all threads to come back
-                    break
-                arrived = arrived + threads
-                b.call(barrier, block, arrived)
-                if shared is None:
-                    with b.if_(b.ne(b.load(status, "i64"), 0)):
-                        b.ret(b.i64(1))
-            b.ret(b.i64(0))
-        with self.module.function("parallel", noalias=False, **arguments) as b:
-            arrived = b.load(b.offset(b.args[3], START), "i64")
-            with b.denormals_flushed():
-                b.call("parallel_body", *b.args, arrived, returns="i64")
-        emit_repeated_together(self.module, "parallel_body", barrier, len(phases) - 1, len(self.plan.buffers))
-        self.parallel = True
-
-    def _share(self, b: Builder, name: str, shared: _Shared) -> None:
-        """Call a shared kernel for this thread's rows, whole tiles of them."""
-        table, thread, threads = b.args[:3]
-        tiles = -(-shared.rows // shared.grain)
-        first = b.idiv(thread * tiles, threads) * shared.grain
-        last = b.idiv((thread + 1) * tiles, threads) * shared.grain
-        last = b.select(b.lt(last, shared.rows), last, b.i64(shared.rows))
-        if isinstance(self.plan.kernels[int(name[1:])], Product):
-            scratch = b.offset(b.pointer(table, len(self.plan.buffers)), thread * self._stride)
-            b.call(f"{name}_rows", table, first, last, scratch)
-        else:
-            b.call(f"{name}_rows", table, first, last)
-
-    def _serial(self, names: list[str]) -> str:
-        """A function that runs kernels one after another: 0, or 1 + the number of the one whose check failed."""
-        name = f"serial_{names[0]}"
-        with self.module.function(name, internal=True, inline=False, returns="i64", table="ptr") as b:
-            self._sequence(b, names)
-        return name
-
-    def _sequence(self, b: Builder, names: list[str]) -> None:
-        for name in names:
-            kernel = self.plan.kernels[int(name[1:])]
-            if isinstance(kernel, Check) or (isinstance(kernel, Routine) and kernel.checks):
-                failed = b.call(name, b.args[0], returns="i64")
-                assert failed is not None
-                with b.if_(b.ne(failed, 0)):
-                    b.ret(b.i64(int(name[1:]) + 1))
-            else:
-                b.call(name, b.args[0])
-        b.ret(b.i64(0))
-
     # ---- running
     def memory(self) -> _Memory:
         """An arena with a table of addresses, for one call at a time."""
-        return _Memory(self.plan, self._stride * (available_cores() if self.parallel else 1))
+        return _Memory(self.plan, self._code.stride * (available_cores() if self.parallel else 1))
 
     def __call__(self, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
         """The outputs for these inputs, each an array of its own.

@@ -26,7 +26,17 @@ def _written(k: Kernel) -> list[tuple[Value, Buffer]]:
         return [(k.instruction.results[0], k.c.buffer)]
     if isinstance(k, Check) or not k.outputs:
         return []
-    return list(zip(k.instruction.results, [layout.buffer for layout in k.outputs], strict=True))
+    return [(v, layout.buffer) for v, layout in zip(k.instruction.results, k.outputs, strict=True)]
+
+
+def _computed(k: Kernel) -> list[Value]:
+    """The values that a kernel computes, whether or not it writes them."""
+    if isinstance(k, Loop):
+        return [r for i in k.body for r in i.results]
+    if isinstance(k, Product):
+        inner = k.epilogue.body if k.epilogue is not None else ()
+        return [*k.instruction.results, *(r for i in inner for r in i.results)]
+    return []
 
 
 def profile(plan: Plan) -> list[int]:
@@ -61,11 +71,7 @@ class Cut:
         self.readers: dict[Value, list[int]] = {}
         placed: dict[Value, int] = {}
         for n, k in enumerate(plan.kernels):
-            loop = k.epilogue if isinstance(k, Product) else k
-            if isinstance(loop, Loop):
-                placed.update((r, n) for i in loop.body for r in i.results)
-            if isinstance(k, Product):
-                placed[k.instruction.results[0]] = n
+            placed.update((r, n) for r in _computed(k))
             for v, b in _written(k):
                 placed[v] = n
                 if b.role == SCRATCH:
