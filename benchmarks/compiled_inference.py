@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks import _harness, _peers, _processes
+from benchmarks import _harness
 from benchmarks._processes import Contender
 from benchmarks._programs import Work
-from benchmarks.compiled_training import QUICK_STEPS, images
+from benchmarks.compiled_training import images, report
 
 SIZES = (784, 256, 256, 10)
 CASES = {
@@ -28,9 +28,4 @@ def contenders(work: Work) -> list[Contender]:
 
 def run(options: _harness.Options) -> None:
     """Prints a table per case."""
-    _peers.load_torch(options.threads)
-    print(f"{images()}\n")
-    for case, whole in CASES.items():
-        work = whole._replace(rows=min(whole.rows, QUICK_STEPS * whole.batch)) if options.quick else whole
-        everybody = contenders(work)
-        _processes.report(case, everybody, _processes.measure(case, everybody, options), options.threads)
+    report(CASES, contenders, images(), options)

@@ -8,6 +8,8 @@ compiled step a call, and with the whole epoch as one call (``lax.scan``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from benchmarks import _harness, _peers, _processes
 from benchmarks._processes import Contender
 from benchmarks._programs import Work, real
@@ -47,9 +49,16 @@ def images() -> str:
 
 def run(options: _harness.Options) -> None:
     """Prints a table per case."""
+    report(CASES, contenders, f"{images()} Adam, lr 0.001.", options)
+
+
+def report(
+    cases: dict[str, Work], everybody: Callable[[Work], list[Contender]], about: str, options: _harness.Options
+) -> None:
+    """A table per case, below a line about all of them."""
     _peers.load_torch(options.threads)
-    print(f"{images()} Adam, lr 0.001.\n")
-    for case, whole in CASES.items():
+    print(f"{about}\n")
+    for case, whole in cases.items():
         work = whole._replace(rows=min(whole.rows, QUICK_STEPS * whole.batch)) if options.quick else whole
-        everybody = contenders(work)
-        _processes.report(case, everybody, _processes.measure(case, everybody, options), options.threads)
+        found = everybody(work)
+        _processes.report(case, found, _processes.measure(case, found, options), options.threads)

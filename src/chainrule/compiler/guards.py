@@ -31,6 +31,7 @@ from chainrule.compiler.watch import Watch, switches
 from chainrule.core import dtypes
 from chainrule.core.changes import COUNTING, Tracked
 from chainrule.core.errors import is_internal
+from chainrule.core.identity import Same
 from chainrule.ir.state import is_grad_enabled
 from chainrule.tensors.tensor import Tensor
 
@@ -38,24 +39,6 @@ _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 #: a longer tuple, list or dictionary is compared by identity and length
 MOST = 1000
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.dtype, np.generic, dtypes.dtype)
-
-
-class Same:
-    """An object compared by identity; holding it keeps its address from being given to another."""
-
-    __slots__ = ("it",)
-
-    def __init__(self, it: Any) -> None:
-        self.it = it
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same) and other.it is self.it
-
-    def __hash__(self) -> int:
-        return id(self.it)
-
-    def __repr__(self) -> str:
-        return f"{type(self.it).__name__} object"
 
 
 def observe(function: Callable[..., Any], leaves: Sequence[Any], watch: Watch | None = None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from chainrule import nn
 from chainrule import tensors as ct
+from chainrule.core.identity import Same
 from chainrule.tape import hooks
 
 _DEEPEST = 4  # levels of containers and objects in each other
@@ -24,20 +25,6 @@ _MOST = 1000  # entries of a container; a longer one is compared by identity and
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _OPAQUE = (ct.Tensor, nn.Module, type, types.ModuleType, types.FunctionType, types.MethodType, np.ndarray)
 _HIDDEN = ("_trainer", "_parameters", "_buffers", "_modules")
-
-
-class _Same:
-    """An object compared by identity, and kept alive."""
-
-    __slots__ = ("it",)
-
-    def __init__(self, it: Any) -> None:
-        self.it = it
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.it is self.it
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 def _entries(container: Any) -> Any:
@@ -72,7 +59,7 @@ class Snapshot:
                 inner = space.get(k)
                 if inner is not None:
                     self._back.append((inner, dict(inner)))
-                    self.found[f"the {k[1:]} of {name or 'the module'}"] = [(n, _Same(t)) for n, t in inner.items()]
+                    self.found[f"the {k[1:]} of {name or 'the module'}"] = [(n, Same(t)) for n, t in inner.items()]
         self.found["the hooks of parameters"] = parameters_with_hooks(module)
         self.found["Python's random generator"] = random.getstate()
         self._numpy = np.random.get_state()  # noqa: NPY002 - it is what users' steps may draw from
@@ -83,7 +70,7 @@ class Snapshot:
         if isinstance(v, _PLAIN):
             self.found[name] = (type(v), repr(v))
             return
-        self.found[name] = _Same(v)
+        self.found[name] = Same(v)
         if depth >= _DEEPEST or id(v) in seen or isinstance(v, _OPAQUE):
             return
         seen.add(id(v))
