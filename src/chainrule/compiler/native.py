@@ -17,6 +17,7 @@ import numpy as np
 
 from chainrule.compiler.arena import ALIGN
 from chainrule.compiler.control.machine import Machine, prepare
+from chainrule.compiler.fingerprint import fingerprint
 from chainrule.compiler.kernels import (
     OUTPUT,
     SCRATCH,
@@ -30,10 +31,10 @@ from chainrule.compiler.kernels import (
 )
 from chainrule.compiler.llvm import cache
 from chainrule.compiler.llvm.loops import LOWERED
-from chainrule.compiler.llvm.program import Code
+from chainrule.compiler.llvm.program import Code, Facts
 from chainrule.compiler.llvm.repeat import COUNT, DONE, MOVES, WORDS, Moves
 from chainrule.compiler.llvm.routines import ROUTINES
-from chainrule.compiler.llvm.target import Target, host
+from chainrule.compiler.llvm.target import NativeModule, Target, host
 from chainrule.compiler.passes import Report, optimize
 from chainrule.compiler.passes.recompute import REASON as RECOMPUTE_REASON
 from chainrule.compiler.passes.recompute import Recomputed, recompute
@@ -83,7 +84,7 @@ class NativeProgram:
         graph: after the passes.
         reports: what each pass did; none for a graph given as ``optimized``.
         plan: kernels and memory.
-        timings: seconds of planning, writing IR, code generation (or reading the cache) and loading.
+        timings: seconds of passes, planning and loading; of writing and generating code if it was not in the cache.
         recomputed: what was done to meet ``memory_budget``; None without one.
     """
 
@@ -105,19 +106,12 @@ class NativeProgram:
             self.graph, *((self.recomputed.late, self.recomputed.orders) if self.recomputed else ({}, {}))
         )
         planned = time.perf_counter()
-        self._code = Code(self.plan, self.target)
-        text = self._code.module.text
-        written = time.perf_counter()
-        self.native = cache.build(text, self.target)
-        self.timings = {
-            "passes": passed - start,
-            "planning": planned - passed,
-            "writing": written - planned,
-            **self.native.timings,
-        }
+        self._facts, self.native = self._machine_code()
+        self.timings = {"passes": passed - start, "planning": planned - passed, **self.native.timings}
+        calls = iter(self.plan.calls)
         self._run = [
-            (self.native.function(name, "ptr", returns="i64") if kernel is None else None, kernel)
-            for name, kernel in self._code.steps
+            (self.native.function(name, "ptr", returns="i64"), None) if name is not None else (None, next(calls))
+            for name in self._facts.steps
         ]
         self._choice = Choice()
         self._address = self.native.address("parallel") if self.parallel else 0
@@ -129,6 +123,14 @@ class NativeProgram:
         self._outputs = [(layout.buffer, v.shape) for v, layout in pairs if layout.buffer.role == OUTPUT]
         self._free: list[_Memory] = []
         self._lock = threading.Lock()
+
+    def _machine_code(self) -> tuple[Facts, NativeModule]:
+        """The plan as a loaded module: written and compiled, unless the cache knows what it would be."""
+        known = fingerprint(self.plan)
+        if known is None:
+            code = Code(self.plan, self.target)
+            return code.facts, cache.build(code.module.text, self.target)  # other plans may come to the same text
+        return cache.build_program(known, lambda: Code(self.plan, self.target), self.target)
 
     def _control(self, i: Instruction) -> Machine | None:
         """The blocks of a loop or branch, each a native program of its own."""
@@ -153,17 +155,17 @@ class NativeProgram:
     @property
     def scratch(self) -> int:
         """Bytes of working memory that the matrix products need."""
-        return self._code.scratch
+        return self._facts.scratch
 
     @property
     def repeats(self) -> bool:
         """Whether :meth:`repeat` is possible: no op has to run outside of machine code."""
-        return self._code.repeats
+        return self._facts.repeats
 
     @property
     def parallel(self) -> bool:
         """Whether there is enough to do for several threads."""
-        return self._code.parallel
+        return self._facts.parallel
 
     def run_kernel(self, number: int, table: int) -> int:
         """Run one kernel of the plan on the memory named by a table of addresses; 1 if an index is out of bounds."""
@@ -173,7 +175,7 @@ class NativeProgram:
     # ---- running
     def memory(self) -> _Memory:
         """An arena with a table of addresses, for one call at a time."""
-        return _Memory(self.plan, self._code.stride * (available_cores() if self.parallel else 1))
+        return _Memory(self.plan, self._facts.stride * (available_cores() if self.parallel else 1))
 
     def __call__(self, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
         """The outputs for these inputs, each an array of its own.

@@ -1,7 +1,8 @@
 """Object code kept in memory and on disk, so that a second process starts without generating code.
 
-The key is a hash of the IR text, the package's version, the processor's features and LLVM's version. On disk there is
-one file per entry in a directory that only its owner may enter: ``native`` in ``CHAINRULE_CACHE_DIR``, or
+The key is a hash of the IR text, the package's version, the processor's features and LLVM's version; for a program, of
+the plan in place of the text (``compiler.fingerprint``), so that a second process does not write it again. There is one
+file per entry in a directory that only its owner may enter: ``native`` in ``CHAINRULE_CACHE_DIR``, or
 ``chainrule/native`` in the user's cache folder. The rights of the directory keep others out; the checksum in each file
 finds what was truncated, altered or renamed, and it is rebuilt. The cache never raises: where the directory cannot be
 used, code is generated anew. ``CHAINRULE_CACHE=0`` turns the disk off.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import json
 import os
 import stat
 import sys
@@ -19,8 +21,10 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
+from chainrule.compiler.llvm.program import Code, Facts
 from chainrule.compiler.llvm.target import NativeModule, Target, compile_ir, host, load
 
 _MAGIC = b"chainrule object 1\n"
@@ -195,3 +199,22 @@ def build(text: str, target: Target | None = None, *, opt: int = 3) -> NativeMod
         code = compile_ir(text, target, opt=opt, timings=timings)
         keep(key, code)
     return load(code, target, timings=timings)
+
+
+def build_program(fingerprint: str, write: Callable[[], Code], target: Target) -> tuple[Facts, NativeModule]:
+    """A loaded program, and what has to be known to run it; ``write`` makes its text if the cache does not have it."""
+    key = key_of(f"program {fingerprint}", target)
+    timings: dict[str, float] = {}
+    found = fetch(key)
+    if found is None:
+        start = time.perf_counter()
+        code = write()
+        facts, text = code.facts, code.module.text
+        timings["writing"] = time.perf_counter() - start
+        compiled = compile_ir(text, target, timings=timings)
+        keep(key, json.dumps(facts._asdict()).encode() + b"\n" + compiled)
+    else:
+        head, _, compiled = found.partition(b"\n")
+        fields = json.loads(head)
+        facts = Facts(**{**fields, "steps": tuple(fields["steps"])})
+    return facts, load(compiled, target, timings=timings)

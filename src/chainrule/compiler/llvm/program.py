@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from chainrule.compiler.control.machine import emit_control
-from chainrule.compiler.kernels import Call, Check, Kernel, Loop, Plan, Product, Routine
+from chainrule.compiler.kernels import Call, Check, Loop, Plan, Product, Routine
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.gemm import emit_product
 from chainrule.compiler.llvm.loops import emit_check, emit_loop, work
@@ -33,29 +33,48 @@ class _Shared(NamedTuple):
     work: float
 
 
-class Code:
-    """The machine code of a plan, as text.
+class Facts(NamedTuple):
+    """What has to be known of machine code in order to run it.
 
     Attributes:
-        plan, module: what was written, and where.
-        steps: functions to run in order, with the call to make instead of one that is no machine code.
+        steps: functions to run in order; None in the place of each call to a reference kernel.
         scratch: bytes of working memory that the matrix products of one thread need.
         parallel: whether there is a function for several threads.
         repeats: whether there is one that runs the program several times.
     """
 
-    def __init__(self, plan: Plan, target: Target) -> None:
-        self.plan, self.module = plan, Module(target)
-        self.steps: list[tuple[str, Kernel | None]] = []
-        self.scratch = 0
-        self.parallel = self.repeats = False
-        self._shared: dict[str, _Shared] = {}
-        self._write()
+    steps: tuple[str | None, ...]
+    scratch: int
+    parallel: bool
+    repeats: bool
 
     @property
     def stride(self) -> int:
         """Bytes from one thread's working memory to the next."""
-        return -(-self.scratch // 4096) * 4096 + 256
+        return stride_of(self.scratch)
+
+
+def stride_of(scratch: int) -> int:
+    """How far apart two threads' working memories are: on other pages, and not in the same places of a cache."""
+    return -(-scratch // 4096) * 4096 + 256
+
+
+class Code:
+    """The machine code of a plan, as text.
+
+    Attributes:
+        plan, module: what was written, and where.
+        facts: what has to be known in order to run it.
+    """
+
+    def __init__(self, plan: Plan, target: Target) -> None:
+        self.plan, self.module = plan, Module(target)
+        self.steps: list[str | None] = []
+        self.scratch = 0
+        self.parallel = self.repeats = False
+        self._shared: dict[str, _Shared] = {}
+        self._write()
+        self.facts = Facts(tuple(self.steps), self.scratch, self.parallel, self.repeats)
 
     def _write(self) -> None:
         """All kernels as functions, and a function per stretch of kernels between two calls."""
@@ -65,7 +84,7 @@ class Code:
             if isinstance(kernel, Call):
                 self._close(stretch)
                 stretch = []
-                self.steps.append((name, kernel))
+                self.steps.append(None)
                 continue
             if isinstance(kernel, Loop):
                 rows = emit_loop(self.module, name, kernel, shared=work(kernel) >= SHARED_LOOP)
@@ -80,9 +99,9 @@ class Code:
             stretch.append(name)
         self._close(stretch)
         self._write_single()
-        self.repeats = len(self.steps) == 1 and self.steps[0][1] is None
+        self.repeats = len(self.steps) == 1 and self.steps[0] is not None
         if self.repeats:
-            emit_repeated(self.module, f"{self.steps[0][0]}_body", len(self.plan.buffers))
+            emit_repeated(self.module, f"{self.steps[0]}_body", len(self.plan.buffers))
         if len(self.steps) == 1 and sum(s.work for s in self._shared.values()) >= SHARED_PROGRAM:
             self._write_parallel(stretch)
 
@@ -123,7 +142,7 @@ class Code:
                 assert status is not None
                 b.store(status, slot)
             b.ret(b.load(slot, "i64"))
-        self.steps.append((entry, None))
+        self.steps.append(entry)
 
     def _product(self, name: str, p: Product) -> None:
         spec = product_spec(p)
@@ -203,7 +222,7 @@ class Code:
         last = b.idiv((thread + 1) * tiles, threads) * shared.grain
         last = b.select(b.lt(last, shared.rows), last, b.i64(shared.rows))
         if isinstance(self.plan.kernels[int(name[1:])], Product):
-            scratch = b.offset(b.pointer(table, len(self.plan.buffers)), thread * self.stride)
+            scratch = b.offset(b.pointer(table, len(self.plan.buffers)), thread * stride_of(self.scratch))
             b.call(f"{name}_rows", table, first, last, scratch)
         else:
             b.call(f"{name}_rows", table, first, last)
