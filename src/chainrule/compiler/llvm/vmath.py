@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from chainrule.compiler.llvm import verf, vexp, vpow, vtrig
+from chainrule.compiler.llvm import verf, vexp, vgamma, vpow, vtrig
 from chainrule.compiler.llvm.values import BITS, FLOATS, UNSIGNED, Value, kind_of
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 Emitter = Callable[..., Value]
 
 EMITTERS: dict[str, Emitter] = {}
-#: elementwise ops that run as their NumPy kernels
-NOT_LOWERED = frozenset(("erfinv", "lgamma", "digamma", "polygamma"))
 DIVISION, POWER = "integer division by zero", "negative integer power"
 
 
@@ -120,6 +118,10 @@ for _name, _single, _double in (
     ("atanh", None, vexp.atanh),
     ("erf", lambda b, x, terms: verf.erf32(b, x), verf.erf64),
     ("erfc", None, verf.erfc),
+    ("erfinv", None, vgamma.erfinv),
+    ("lgamma", None, vgamma.lgamma),
+    ("digamma", None, vgamma.digamma),
+    ("polygamma", None, vgamma.polygamma),
     ("sigmoid", vexp.sigmoid, vexp.sigmoid),
     ("softplus", vexp.softplus, vexp.softplus),
     ("silu", vexp.silu, vexp.silu),
