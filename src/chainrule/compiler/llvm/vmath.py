@@ -3,9 +3,10 @@
 ``W`` is the number of lanes (1: scalars), ``dtype`` the NumPy dtype (or kind) of the operands that are not masks.
 Values are those of the ops' NumPy kernels, special values included. Transcendental functions lie within 2 units in the
 last place of the exact value, except that ``sigmoid`` gives 0 where the value is too small to be a normal number, and
-``logaddexp`` in float64 has the error of its larger term. Float16 is computed in float32 and rounded. Ops for which
-eager mode refuses some operands (an integer divided by zero, an integer to a negative power) need ``b.report`` to be
-set, else they are not lowered.
+``logaddexp`` in float64 has the error of its larger term. The gamma functions lie within 4 for positive arguments
+(:mod:`~chainrule.compiler.llvm.vgamma` has the negative ones), ``erfinv`` within 3. Float16 is computed in float32 and
+rounded. Ops for which eager mode refuses some operands (an integer divided by zero, an integer to a negative power)
+need ``b.report`` to be set, else they are not lowered.
 """
 
 from __future__ import annotations
