@@ -55,14 +55,14 @@ def test_the_gradient_of_every_op(case: Case):
         np.testing.assert_allclose(a, b.numpy(), rtol=1e-11, atol=1e-13)
 
 
-def test_ops_that_run_as_reference_kernels_are_few_and_known():
-    """Everything else has machine code, is a view, is assembled from copies, or is decomposed."""
+def test_no_op_runs_as_its_reference_kernel():
+    """Everything has machine code, is a view, is assembled from copies, or is decomposed."""
     without = set()
     for case in cases():
         xs = [cr.from_numpy(a) for a in case.arrays()]
         program = NativeProgram(capture(case.function, *xs).graph)
         without |= {k.instruction.op.name for k in program.plan.calls}
-    assert without <= {"digamma", "erfinv", "lgamma", "polygamma"}
+    assert not without
     assert not NATIVE - set(REGISTRY)
 
 

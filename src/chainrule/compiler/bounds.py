@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.compiler import gamma_bounds
 from chainrule.ir.graph import Instruction
 
 Array = np.ndarray[Any, Any]
@@ -38,9 +39,17 @@ _ANY_ZERO = frozenset(("maximum", "minimum", "clamp_min", "clamp_max", "relu"))
 ULPS = dict.fromkeys((
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2",
     "hypot", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "sigmoid", "softplus", "rsqrt", "pow",
-), 4.0) | dict.fromkeys(("logaddexp", "xlogy", "silu", "gelu"), 6.0)  # fmt: skip
+), 4.0) | dict.fromkeys(("logaddexp", "xlogy", "silu", "gelu", "erfinv"), 6.0)  # fmt: skip
+ULPS |= dict.fromkeys(("lgamma", "digamma"), 8.0) | {"polygamma": 24.0}
 #: where a function that is monotone on either side turns
-_TURNS = {"abs": 0.0, "square": 0.0, "cosh": 0.0, "silu": -1.2784645427610738, "gelu": -0.7517915246935645}
+_TURNS = {
+    "lgamma": 1.4616321449683623,
+    "abs": 0.0,
+    "square": 0.0,
+    "cosh": 0.0,
+    "silu": -1.2784645427610738,
+    "gelu": -0.7517915246935645,
+}
 _COMPARE = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 _CORNERS = frozenset(("add", "sub", "mul", "maximum", "minimum", "clamp_min", "clamp_max", "logaddexp", "xlogy"))
 
@@ -202,8 +211,13 @@ def _ends(name: str, kernel: Callable[..., Any], xs: list[Range], value: Array) 
             y = f(np.asarray(t))
             inside = (a < t) & (t < b)
             low, high = np.where(inside, np.minimum(low, y), low), np.where(inside, np.maximum(high, y), high)
+            if name == "lgamma":  # one turning point between two negative poles
+                free = free | ((a <= 0) & (b > a) & ~((np.floor(a) == np.floor(b)) & (f(a) < np.inf)))
+                free = free | ((a <= 0) & (b > a) & ~(gamma_bounds.digamma(a) * gamma_bounds.digamma(b) > 0))
         elif name == "tan":
             free = free | ((b > a) & ((b - a > 1) | (np.cos(a) * np.cos(b) <= 0)))
+        elif name == "digamma":
+            free = free | ((a <= 0) & (b > a) & ~((np.floor(a) == np.floor(b)) & (a != np.floor(a))))
         elif name in ("reciprocal", "rsqrt"):
             free = free | ((a <= 0) & (b >= 0))
         return low, high, free
@@ -221,6 +235,8 @@ def _ends(name: str, kernel: Callable[..., Any], xs: list[Range], value: Array) 
         inside = (a < 0) & (b > 0)
         low, high = np.where(inside, np.minimum(low, 0.0), low), np.where(inside, np.maximum(high, 0.0), high)
         free = free | (moving & np.where(whole, (c < 0) & (a <= 0) & (b >= 0), (a < 0) | ((a <= 0) & (c <= 0))))
+    elif name == "polygamma":  # monotone for positive arguments
+        free = free | (moving & ((a != b) | (c <= 0)))
     elif name == "hypot":
         inside = ((a < 0) & (b > 0)) | ((c < 0) & (d > 0))
         least = f(
@@ -259,6 +275,8 @@ def _rounded(name: str, xs: list[Range], value: Array, low: Array, high: Array, 
                 u, v = x.ends()
                 extra = np.maximum(extra, np.maximum(abs(u), abs(v)))
             extra = np.where(np.isfinite(extra), extra, 0.0) * (step if name == "logaddexp" else 2.0**-51)
+        elif name in ("lgamma", "digamma", "polygamma"):
+            extra = gamma_bounds.error(name, [x.ends() for x in xs])
         some = np.where((low == 0) & (high == 0), 0.0, float(info.smallest_subnormal))
         low = np.where(np.isfinite(low), low - (step * abs(low) + extra + some), low)
         high = np.where(np.isfinite(high), high + (step * abs(high) + extra + some), high)

@@ -252,9 +252,16 @@ digamma = elementwise(
     "digamma", _scipy("digamma"), lambda m, g, y, x: g * m.polygamma(1.0, x), doc="d/dx ln Gamma(x)",
     promotes="float", samples=unary(_positive),
 )  # fmt: skip
+
+
+def _polygamma(n: Any, x: Any) -> Any:
+    """In float64: the factorial of the order leaves the range of float32 at 35."""
+    return np.asarray(_special().polygamma(np.asarray(n, np.float64), np.asarray(x, np.float64))).astype(x.dtype)
+
+
 # The order is an operand, so that the chain of derivatives has no end.
 polygamma = elementwise(
-    "polygamma", lambda n, x: np.asarray(_special().polygamma(n, x)).astype(x.dtype, copy=False), None,
+    "polygamma", _polygamma, None,
     lambda m, g, out, x, y: g * m.polygamma(x + 1.0, y), doc="the x-th derivative of digamma at y", promotes="float",
     samples=(sample(_orders(3, 4), _positive(3, 4)), sample(_orders(), _positive(5))),
 )  # fmt: skip

@@ -3,9 +3,10 @@
 ``W`` is the number of lanes (1: scalars), ``dtype`` the NumPy dtype (or kind) of the operands that are not masks.
 Values are those of the ops' NumPy kernels, special values included. Transcendental functions lie within 2 units in the
 last place of the exact value, except that ``sigmoid`` gives 0 where the value is too small to be a normal number, and
-``logaddexp`` in float64 has the error of its larger term. Float16 is computed in float32 and rounded. Ops for which
-eager mode refuses some operands (an integer divided by zero, an integer to a negative power) need ``b.report`` to be
-set, else they are not lowered.
+``logaddexp`` in float64 has the error of its larger term. The gamma functions lie within 4 for positive arguments
+(:mod:`~chainrule.compiler.llvm.vgamma` has the negative ones), ``erfinv`` within 3. Float16 is computed in float32 and
+rounded. Ops for which eager mode refuses some operands (an integer divided by zero, an integer to a negative power)
+need ``b.report`` to be set, else they are not lowered.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from chainrule.compiler.llvm import verf, vexp, vpow, vtrig
+from chainrule.compiler.llvm import verf, vexp, vgamma, vpow, vtrig
 from chainrule.compiler.llvm.values import BITS, FLOATS, UNSIGNED, Value, kind_of
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 Emitter = Callable[..., Value]
 
 EMITTERS: dict[str, Emitter] = {}
-#: elementwise ops that run as their NumPy kernels
-NOT_LOWERED = frozenset(("erfinv", "lgamma", "digamma", "polygamma"))
 DIVISION, POWER = "integer division by zero", "negative integer power"
 
 
@@ -120,6 +119,10 @@ for _name, _single, _double in (
     ("atanh", None, vexp.atanh),
     ("erf", lambda b, x, terms: verf.erf32(b, x), verf.erf64),
     ("erfc", None, verf.erfc),
+    ("erfinv", None, vgamma.erfinv),
+    ("lgamma", None, vgamma.lgamma),
+    ("digamma", None, vgamma.digamma),
+    ("polygamma", None, vgamma.polygamma),
     ("sigmoid", vexp.sigmoid, vexp.sigmoid),
     ("softplus", vexp.softplus, vexp.softplus),
     ("silu", vexp.silu, vexp.silu),

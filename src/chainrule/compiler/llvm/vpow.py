@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _TWO_THIRDS = (2 / 3, 3.700743415417188e-17)
 
 
-def _log_twofold(b: Builder, x: Value) -> tuple[Value, Value]:
+def log_twofold(b: Builder, x: Value) -> tuple[Value, Value]:
     """ln x as a sum of two float64, with about 66 good bits, for positive finite x.
 
     ln(1 + f) = 2 s + (2/3) s^3 + s^5 T(s^2) with s = f / (2 + f); the first two terms are carried in two parts.
@@ -47,7 +47,7 @@ def power(b: Builder, x: Value, y: Value, terms: str) -> Value:
     if terms == "f32":
         size = exp(b, y * log(b, a, terms), "f32")
     else:
-        high, low = _log_twofold(b, a)
+        high, low = log_twofold(b, a)
         high = log_special(b, a, high)
         product, error = two_product(b, y, high)
         usual = b.abs(product) < 1e4

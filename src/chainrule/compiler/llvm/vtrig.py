@@ -166,7 +166,7 @@ def _sin_cos_parts(b: Builder, r: Value, low: Value, terms: str) -> tuple[Value,
     return r, b.fma(sp * z, r, low - half * low), one, ((1.0 - one) - half) + b.fma(z * z, cp, -(r * low))
 
 
-def _sin_cos(b: Builder, r: Value, low: Value, terms: str) -> tuple[Value, Value]:
+def sin_cos(b: Builder, r: Value, low: Value, terms: str) -> tuple[Value, Value]:
     """sin and cos of r + low for |r| <= pi/4."""
     s, s_low, co, co_low = _sin_cos_parts(b, r, low, terms)
     return s + s_low, co + co_low
@@ -181,7 +181,7 @@ def _turn(b: Builder, y: Value, n: Value, x: Value) -> Value:
 def sin(b: Builder, x: Value, terms: str) -> Value:
     """sin x."""
     r, low, n = reduce(b, x, terms)
-    s, co = _sin_cos(b, r, low, terms)
+    s, co = sin_cos(b, r, low, terms)
     y = _turn(b, b.select(b.ne(n & 1, 0), co, s), n, x)
     return b.select(b.abs(x) < 2.0**-27, x, y)
 
@@ -189,7 +189,7 @@ def sin(b: Builder, x: Value, terms: str) -> Value:
 def cos(b: Builder, x: Value, terms: str) -> Value:
     """cos x."""
     r, low, n = reduce(b, x, terms)
-    s, co = _sin_cos(b, r, low, terms)
+    s, co = sin_cos(b, r, low, terms)
     return _turn(b, b.select(b.ne(n & 1, 0), s, co), n + 1, x)
 
 
