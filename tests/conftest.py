@@ -47,3 +47,9 @@ def data_root() -> Path:
     if not root.is_dir():
         raise NotADirectoryError(f"{DATA_SETTING}={setting!r} names no folder (looked at {root}); correct or unset it")
     return root
+
+
+@pytest.fixture
+def cached_by_text(monkeypatch):
+    """Programs are cached by their text, not their plans: what a compiler broken on purpose writes is kept apart."""
+    monkeypatch.setattr("chainrule.compiler.native.fingerprint", lambda plan: None)

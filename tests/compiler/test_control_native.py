@@ -377,6 +377,7 @@ def test_wrong_machine_code_of_a_loop_is_found(monkeypatch):
     assert caught.value.instruction.op.name == "scan"
 
 
+@pytest.mark.usefixtures("cached_by_text")
 def test_wrong_machine_code_in_a_block_is_found_and_named(monkeypatch):
     monkeypatch.setitem(vmath.EMITTERS, "tanh", vmath.EMITTERS["sin"])
     program = capture(rnn, X)

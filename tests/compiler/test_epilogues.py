@@ -215,6 +215,7 @@ def test_the_report_shows_what_was_fused():
     assert "then loop [9, 8]" in text
 
 
+@pytest.mark.usefixtures("cached_by_text")
 def test_the_verifier_looks_inside(monkeypatch):
     old = points.EMITTERS["tanh"]
     off = lambda b, width, kind, x: old(b, width, kind, x) * (1 + 1e-4)  # noqa: E731

@@ -10,13 +10,15 @@ import pytest
 pytest.importorskip("llvmlite", reason="native code needs llvmlite")
 
 import chainrule as cr
-from chainrule.compiler import capture, native
+from chainrule.compiler import capture
 from chainrule.compiler.kernels import Loop, Product
-from chainrule.compiler.llvm import loops
+from chainrule.compiler.llvm import loops, program
 from chainrule.compiler.llvm.loops import emit_loop
 from chainrule.compiler.native import NativeProgram
 from chainrule.compiler.verify import VerificationError, verify_program
 from native_checks import arrays_of, same
+
+pytestmark = pytest.mark.usefixtures("cached_by_text")
 
 
 def network(x, w, t):
@@ -93,7 +95,7 @@ def test_a_mask_that_is_inverted_is_found(monkeypatch):
 
 
 def replace_loops(monkeypatch, change: Callable[[Loop], Loop]):
-    monkeypatch.setattr(native, "emit_loop", lambda m, name, loop, **rest: emit_loop(m, name, change(loop), **rest))
+    monkeypatch.setattr(program, "emit_loop", lambda m, name, loop, **rest: emit_loop(m, name, change(loop), **rest))
 
 
 def test_a_sum_that_leaves_something_out_is_found(monkeypatch):
@@ -141,12 +143,12 @@ def test_a_changed_input_is_found(monkeypatch):
 
 
 def test_a_wrong_product_is_found(monkeypatch):
-    real = native.emit_product
+    real = program.emit_product
 
     def shorter(module, name, spec):
         return real(module, name, spec.__class__(**{**spec.__dict__, "K": spec.K - 1}))
 
-    monkeypatch.setattr(native, "emit_product", shorter)
+    monkeypatch.setattr(program, "emit_product", shorter)
     with pytest.raises(VerificationError) as caught:
         verified(lambda x, y: x @ y, cr.rand(4, 7), cr.rand(7, 5))
     assert caught.value.instruction.op.name == "matmul"
