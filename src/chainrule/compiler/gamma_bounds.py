@@ -25,7 +25,10 @@ def error(name: str, ends: list[tuple[Array, Array]]) -> Array:
     if name == "lgamma":
         terms = np.where(u < 0, 8.0 + 2 * abs(special.gammaln(size)) + 2 * abs(np.log(size)), 1.0)
     elif name == "digamma":
-        terms = np.where(u < 0, 8.0 + abs(special.digamma(1 + size)), 1.0)
+        # the reference kernel's cotangent of pi times the fraction, rounded: much where the fraction is close to -1
+        sine = np.minimum(abs(np.sin(np.pi * (u - np.ceil(u)))), abs(np.sin(np.pi * (v - np.ceil(v)))))
+        cotangent = np.divide(np.pi, sine, out=np.zeros_like(sine), where=sine > 0) ** 2 * 2.0**-4
+        terms = np.where(u < 0, 8.0 + abs(special.digamma(1 + size)) + cotangent, 1.0)
     else:  # the zeta function at 1 - x and its fraction; below the least normal number it has few digits
         n = ends[0][1]
         factorial = special.gamma(n + 1)
