@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -128,17 +129,73 @@ def test_a_forked_child_has_workers_of_its_own():
     assert child.exitcode == 0
 
 
-def test_the_quicker_way_is_chosen_and_tried_again():
-    choice = Choice()
+def trial(choice, alone, shared):
+    """One period; how many steps it had, and whether those after the trials ran on all threads."""
     for _ in range(2 * Choice.TRIALS):
         together, timed = choice.next()
         assert timed
-        choice.took(together, 2.0 if together else 1.0)
-    assert choice.next() == (False, False)
-    for _ in range(Choice.PERIOD - 2 * Choice.TRIALS - 1):
-        choice.next()
-    for _ in range(2 * Choice.TRIALS):
+        choice.took(together, shared if together else alone)
+    ways = []
+    while choice._at:
         together, timed = choice.next()
-        assert timed
-        choice.took(together, 1.0 if together else 2.0)
-    assert choice.next() == (True, False)
+        assert not timed
+        ways.append(together)
+    assert len(set(ways)) == 1
+    return 2 * Choice.TRIALS + len(ways), ways[0]
+
+
+def test_the_quicker_way_is_chosen_and_tried_again_soon_if_that_was_news():
+    choice, shortest = Choice(), Choice.SHORTEST
+    assert trial(choice, 1.0, 2.0) == (shortest, False)
+    assert trial(choice, 1.0, 2.0) == (2 * shortest, False)
+    assert trial(choice, 2.0, 1.0) == (shortest, True)
+    found = [trial(choice, 2.0, 1.0)[0] for _ in range(6)]
+    assert found[:2] == [2 * shortest, 4 * shortest]
+    assert found[-1] == Choice.LONGEST
+
+
+def busy(seconds):
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not tell where threads are")
+def test_workers_stay_off_the_callers_core(monkeypatch):
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("one core")
+    monkeypatch.setattr(Choice, "next", lambda self: (True, False))
+    chainrule.set_num_threads(2)
+    function = compile(lambda a, b: (a @ b).tanh())
+    a, b = chainrule.rand(200, 300), chainrule.rand(300, 200)
+    try:
+        for core in (cores[0], cores[1], cores[0]):
+            os.sched_setaffinity(0, {core})  # of this thread alone
+            busy(0.05)
+            os.sched_setaffinity(0, cores)
+            function(a, b)
+            worker = pool()._workers[0].native_id
+            assert os.sched_getaffinity(worker) == set(cores) - {pool()._core}
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="this system does not tell what threads use")
+def test_a_worker_without_work_uses_no_processor_time(monkeypatch):
+    monkeypatch.setattr("chainrule.compiler.native.available_cores", lambda: 2)
+    monkeypatch.setattr(Choice, "next", lambda self: (True, False))
+    chainrule.set_num_threads(2)
+    function = compile(lambda a, b: (a @ b).tanh())
+    a, b = chainrule.rand(200, 300), chainrule.rand(300, 200)
+    expected = function(a, b).numpy()
+
+    def switches():
+        with open(f"/proc/self/task/{pool()._workers[0].native_id}/status") as file:
+            return sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)
+
+    time.sleep(0.3)  # time enough to fall asleep, on a busy machine too
+    before = switches()
+    time.sleep(0.3)
+    assert switches() - before < 20
+    assert np.array_equal(function(a, b).numpy(), expected)  # and it wakes

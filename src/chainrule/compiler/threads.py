@@ -1,34 +1,29 @@
 """The threads that run compiled programs together: made once, waiting in machine code between calls.
 
-A waiting worker spins for a moment, then yields its core, then sleeps, so it costs next to nothing when there is no
-work and is at hand while steps follow each other. After a fork the child starts workers of its own.
+A waiting worker spins for a moment, then yields its core, then sleeps until it is woken, so it is at hand while steps
+follow each other and costs nothing when there is no work. After a fork the child starts workers of its own.
+
+Workers stay off the core of the thread that calls them (where the system tells it: on Linux), because systems put
+threads that they start or wake on the core of who does that, even while another one has nothing to do: both would run
+by turns, at the speed of one.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import os
 import threading
 
 from chainrule.compiler.llvm import cache
 from chainrule.compiler.llvm.builder import Module
-from chainrule.compiler.llvm.parallel import (
-    ARRIVED,
-    BLOCK,
-    DONE,
-    FUNCTION,
-    START,
-    STATUS,
-    TABLE,
-    THREADS,
-    emit_lead,
-    emit_stop,
-    emit_worker,
-)
+from chainrule.compiler.llvm.parallel import ARRIVED, BLOCK, DONE, FUNCTION, START, STATUS, TABLE, THREADS
 from chainrule.compiler.llvm.target import host
+from chainrule.compiler.llvm.workers import emit_lead, emit_prepare, emit_stop, emit_worker
 
 _threads: int | None = None
+_current_core = getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
 
 
 def available_cores() -> int:
@@ -58,35 +53,37 @@ def set_num_threads(count: int) -> None:
 class Choice:
     """Whether a program runs faster alone or on all threads, found out by trying: other processes may hold the cores.
 
-    The results are the same either way. Of every ``PERIOD`` steps the first ``TRIALS`` run alone, the next on all
-    threads; the rest as was quicker, by the second fastest of each.
+    The results are the same either way. Of every period of steps the first ``TRIALS`` run alone, the next on all
+    threads; the rest as was quicker, by the second fastest of each. A period is ``SHORTEST`` steps where that came out
+    otherwise than before, and twice the last one up to ``LONGEST`` where not.
     """
 
-    PERIOD, TRIALS = 1024, 4
+    SHORTEST, LONGEST, TRIALS = 64, 1024, 4
 
-    __slots__ = ("_at", "_seconds", "together")
+    __slots__ = ("_at", "_period", "_seconds", "together")
 
     def __init__(self) -> None:
-        self._at = 0
+        self._at, self._period = 0, self.SHORTEST
         self._seconds: tuple[list[float], list[float]] = ([], [])
         self.together = True
 
     def next(self) -> tuple[bool, bool]:
         """Whether to run the next step on all threads, and whether its time is wanted."""
         at = self._at
-        self._at = (at + 1) % self.PERIOD
+        self._at = (at + 1) % self._period
         if at == 0:
             self._seconds = ([], [])
         if at < 2 * self.TRIALS:
             return at >= self.TRIALS, True
         if at == 2 * self.TRIALS and min(map(len, self._seconds)) > 1:
             alone, shared = (sorted(s)[1] for s in self._seconds)
-            self.together = shared < alone
+            before, self.together = self.together, shared < alone
+            self._period = min(2 * self._period, self.LONGEST) if self.together == before else self.SHORTEST
         return self.together, False
 
     def went_on(self, steps: int) -> None:
         """So many steps more were done in the same way."""
-        self._at = min(self._at + steps, self.PERIOD) % self.PERIOD
+        self._at = min(self._at + steps, self._period) % self._period
 
     def took(self, together: bool, seconds: float) -> None:
         """The time of a trial."""
@@ -103,12 +100,14 @@ class Pool:
         self.block = ctypes.addressof(self._memory) + -ctypes.addressof(self._memory) % 64
         self._workers: list[threading.Thread] = []
         module = Module(host())
-        worker, lead, stop = emit_worker(module), emit_lead(module), emit_stop(module)
+        worker, lead, stop, prepare = (f(module) for f in (emit_worker, emit_lead, emit_stop, emit_prepare))
         self._native = cache.build(module.text, module.target)
         self._enter = self._native.function(worker, "ptr", "i64", "i64")
         self._lead = self._native.function(lead, "ptr", "i64", "i64")
         self._stop = self._native.function(stop, "ptr")
+        self._native.function(prepare, "ptr")(self.block)
         self._generation = 0
+        self._core = -1  # off which the workers stay
 
     def _field(self, offset: int) -> ctypes.c_int64:
         return ctypes.c_int64.from_address(self.block + offset)
@@ -122,6 +121,17 @@ class Pool:
             )
             worker.start()
             self._workers.append(worker)
+            self._core = -1
+
+    def _keep_off(self, core: int) -> None:
+        """Let the workers use the caller's cores but the one it is on."""
+        self._core = core
+        others = os.sched_getaffinity(0) - {core}
+        for worker in self._workers:
+            assert worker.native_id is not None  # it runs
+            # refused where the system restricts such calls: then it places the workers as it likes
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(worker.native_id, others or {core})
 
     def run(self, address: int, table: int, threads: int) -> int:
         """Run a program on all threads; returns its status. The caller holds the lock.
@@ -132,6 +142,9 @@ class Pool:
             threads: how many take part.
         """
         self.grow(threads)
+        core = _current_core() if _current_core is not None else self._core
+        if core != self._core:
+            self._keep_off(core)
         self._field(FUNCTION).value = address
         self._field(TABLE).value = table
         self._field(THREADS).value = threads
