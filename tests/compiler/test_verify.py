@@ -145,8 +145,8 @@ def test_a_changed_input_is_found(monkeypatch):
 def test_a_wrong_product_is_found(monkeypatch):
     real = program.emit_product
 
-    def shorter(module, name, spec):
-        return real(module, name, spec.__class__(**{**spec.__dict__, "K": spec.K - 1}))
+    def shorter(module, name, spec, plan, columns):
+        return real(module, name, spec.__class__(**{**spec.__dict__, "K": spec.K - 1}), columns=columns)
 
     monkeypatch.setattr(program, "emit_product", shorter)
     with pytest.raises(VerificationError) as caught:

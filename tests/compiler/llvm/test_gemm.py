@@ -49,28 +49,30 @@ class Compiled:
     functions: list[Any]
 
     def __call__(self, i: int, a: Array, b: Array, c: Array, *extras: Array, splits: tuple[int, ...] = ()) -> None:
-        """Run product i; ``splits`` are the rows where one call ends and the next begins."""
-        spec_rows, code = self.functions[i][1], self.codes[i]
+        """Run product i; ``splits`` are the rows (or columns) where one call ends and the next begins."""
+        size, code = self.functions[i][1], self.codes[i]
         scratch = np.full(code.scratch + 128, 0xA5, np.uint8)
         place = -scratch.ctypes.data % 64
         addresses = [x.ctypes.data for x in (a, b, c)] + [scratch.ctypes.data + place]
-        edges = (0, *splits, spec_rows)
+        edges = (0, *splits, size)
         for low, high in pairwise(edges):
             self.functions[i][0](*addresses, *(x.ctypes.data for x in extras), low, high)
         assert (scratch[:place] == 0xA5).all()
         assert (scratch[place + code.scratch :] == 0xA5).all()
 
 
-def compiled(specs: list[ProductSpec], target: Target, plans: list[Plan | None] | None = None) -> Compiled:
+def compiled(
+    specs: list[ProductSpec], target: Target, plans: list[Plan | None] | None = None, columns: bool = False
+) -> Compiled:
     module = Module(target)
     plans = plans or [None] * len(specs)
-    codes = [emit_product(module, f"f{i}", s, p) for i, (s, p) in enumerate(zip(specs, plans, strict=True))]
+    codes = [emit_product(module, f"f{i}", s, p, columns) for i, (s, p) in enumerate(zip(specs, plans, strict=True))]
     native = build(module.text, target)
     functions = []
     for code, spec in zip(codes, specs, strict=True):
         pointers = 4 + len(spec.extras) + (spec.a_index is not None) + (spec.b_index is not None)
         types = ["ptr"] * pointers + ["i64", "i64"]
-        functions.append((native.function(code.name, *types), spec.M * spec.batches))
+        functions.append((native.function(code.name, *types), spec.N if columns else spec.M * spec.batches))
     return Compiled(codes, functions)
 
 
@@ -189,6 +191,38 @@ def test_results_do_not_depend_on_how_rows_are_split(target: Target, accumulate:
             c = first.copy()
             run(i, a, b, c, splits=tuple(int(s) for s in splits))
             np.testing.assert_array_equal(c, whole, err_msg=f"{cases[i]} split at {splits}")
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+@pytest.mark.parametrize("ended", [False, True])
+def test_columns_give_the_same_bits_as_rows(target: Target, indexed: bool, ended: bool) -> None:
+    """However they are split, also where B is packed and where K is cut into blocks."""
+    rng = np.random.default_rng(8)
+    more: dict[str, Any] = {"epilogue": step, "extras": ((), ())} if ended else {}
+    specs = []
+    for M, N, K in [(45, 70, 40), (128, 70, 31), (20, 70, 2000), (7, 70, 900), *([] if ended else SHAPES[10:])]:
+        for ta, tb in product((False, not indexed), repeat=2):
+            indices = {"a_index": Index("i64", 1, M), "b_index": Index("i64", 1, K)} if indexed else {}
+            specs.append(ProductSpec.contiguous(M, N, K, ta=ta, tb=tb, **more, **indices))
+    plans = [make_plan(s, target) for s in specs]
+    specs, plans = zip(*((s, p) for s, p in zip(specs, plans, strict=True) if p.by_columns), strict=True)
+    by_rows, by_columns = (compiled(specs, target, plans, columns) for columns in (False, True))
+    assert len(specs) >= 4
+    for i, spec in enumerate(specs):
+        M, N, K = spec.M, spec.N, spec.K
+        a, b = (rng.standard_normal(n).astype(np.float32) for n in (M * K, K * N))
+        beside = [rng.permutation(n).astype(np.int64) for n in (M, K)] if indexed else []
+        state = [rng.standard_normal((M, N)).astype(np.float32) for _ in range(2)] if ended else []
+
+        results = []
+        for code, splits in ((by_rows, ()), *((by_columns, w) for w in ((), (N // 2,), (1, N // 3, N - 1), (0, N)))):
+            own = [x.copy() for x in state]
+            c = own[0] if ended else np.full((M, N), np.nan, np.float32)
+            code(i, a, b, c, *beside, *own, splits=splits)
+            results.append([c, *own])
+        for found in results[1:]:
+            for x, y in zip(results[0], found, strict=True):
+                np.testing.assert_array_equal(y, x, err_msg=f"{spec} {plans[i]}")
 
 
 def test_rows_outside_the_range_are_left_alone(target: Target) -> None:

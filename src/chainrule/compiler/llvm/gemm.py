@@ -2,11 +2,12 @@
 
 :func:`emit_product` adds to a module the function ::
 
-    void name(ptr A, ptr B, ptr C, ptr scratch, ptr indices..., ptr extras..., i64 row_begin, i64 row_end)
+    void name(ptr A, ptr B, ptr C, ptr scratch, ptr indices..., ptr extras..., i64 begin, i64 end)
 
-that computes the rows row_begin <= i < row_end of C, counted through all matrices of the batch (0 to batches x M).
-However the rows are divided among calls, each element comes out with the same bits: the order of its sum depends on the
-specification alone. Two calls may run at the same time with scratch memory of their own.
+that computes the rows begin <= i < end of C, counted through all matrices of the batch (0 to batches x M); or, of a
+single product by columns, the panels whose first column is in that range (0 to N). However they are divided among
+calls, each element comes out with the same bits: the order of its sum depends on the specification alone. Two calls may
+run at the same time with scratch memory of their own.
 
 Loops around a tile: panels of columns in chunks that stay in the level-2 cache, blocks of k, tiles of rows, panels. See
 :mod:`~chainrule.compiler.llvm.gemm_plan` for the choice of code; the scheme is that of Goto and van de Geijn, "Anatomy
@@ -37,7 +38,7 @@ class ProductCode:
     Attributes:
         name: of the function.
         scratch: bytes of scratch memory that a call needs (best aligned to 64).
-        grain: rows in a tile: divide rows among threads by multiples of it and no tile is cut.
+        grain: rows in a tile: divide rows among threads by multiples of it and no tile is cut; 1 by columns.
         plan: what was chosen, for printing.
     """
 
@@ -47,7 +48,9 @@ class ProductCode:
     plan: Plan
 
 
-def emit_product(module: Module, name: str, spec: ProductSpec, plan: Plan | None = None) -> ProductCode:
+def emit_product(
+    module: Module, name: str, spec: ProductSpec, plan: Plan | None = None, columns: bool = False
+) -> ProductCode:
     """Add the function of a product to a module.
 
     Args:
@@ -55,6 +58,7 @@ def emit_product(module: Module, name: str, spec: ProductSpec, plan: Plan | None
         name: of the function; what it takes is in the module's description.
         spec: the product.
         plan: overrides the choice from the table of costs.
+        columns: the function computes a range of columns, not of rows; only where ``plan.by_columns`` allows it.
     """
     spec = spec.merged()
     plan = plan or make_plan(spec, module.target)
@@ -68,17 +72,17 @@ def emit_product(module: Module, name: str, spec: ProductSpec, plan: Plan | None
         "scratch": "ptr",
         **indices,
         **extras,
-        "row_begin": "i64",
-        "row_end": "i64",
+        "begin": "i64",
+        "end": "i64",
     }
     inner = f"{name}_matrix" if spec.batch else name
     with module.function(inner, internal=bool(spec.batch), noalias=False, **arguments) as b:
-        work = _Product(b, spec, plan, layout)
+        work = _Product(b, spec, plan, layout, columns)
         {"outer": work.outer, "dot": work.dot, "column": work.column, "none": work.none}[plan.family]()
     if spec.batch:
         with module.function(name, noalias=False, **arguments) as b:
             _over_batch(b, inner, spec)
-    return ProductCode(name, layout.total, plan.rows, plan)
+    return ProductCode(name, layout.total, 1 if columns else plan.rows, plan)
 
 
 def _over_batch(b: Builder, inner: str, spec: ProductSpec) -> None:
@@ -157,12 +161,15 @@ def _rest(b: Builder, total: int, at: Value, step: int) -> Value:
 class _Product:
     """The body of the function of one matrix."""
 
-    def __init__(self, b: Builder, spec: ProductSpec, plan: Plan, layout: _Layout) -> None:
+    def __init__(self, b: Builder, spec: ProductSpec, plan: Plan, layout: _Layout, columns: bool) -> None:
         self.b, self.spec, self.plan, self.layout = b, spec, plan, layout
         self.a, self.p, self.c, self.scratch = b.args[:4]
         indices = b.args[4 : len(b.args) - 2 - len(spec.extras)]
         self.extras = b.args[4 + len(indices) : -2]
         self.begin, self.end = b.args[-2:]
+        self.columns = (self.begin, self.end) if columns else None
+        if columns:
+            self.begin, self.end = b.i64(0), b.i64(spec.M)
         self.kind, self.size = spec.dtype, BYTES[spec.dtype]
         self.a_is_far = spec.a_strides[1] == 1 and spec.M * spec.K * self.size > COSTS[b.target.level].far
         a_index = indices[0] if spec.a_index else None
@@ -221,16 +228,29 @@ class _Product:
         heights = self.heights()
         for run, per in zip(plan.runs, self.layout.chunks, strict=True):
             per = per if plan.pack else run.count
+            with self.panels(run, per) as (panel, panels), _span(b, spec.K, plan.depth) as k:
+                depth = _rest(b, spec.K, k, plan.depth)
+                if plan.pack:
+                    with b.loop(0, panels) as j:
+                        self.pack(run, panel, j, k, depth)
+                for z, low, high in heights:
+                    with b.loop(low, high, z) as row:
+                        self.row_of_tiles(run, per, panel, panels, k, depth, z, row)
+
+    @contextmanager
+    def panels(self, run: Run, per: int) -> Iterator[tuple[Value, Value]]:
+        """The panels of a run, ``per`` at a time: the first, and how many."""
+        b = self.b
+        if self.columns is None:
             with _span(b, run.count, per) as panel:
-                panels = _rest(b, run.count, panel, per)
-                with _span(b, spec.K, plan.depth) as k:
-                    depth = _rest(b, spec.K, k, plan.depth)
-                    if plan.pack:
-                        with b.loop(0, panels) as j:
-                            self.pack(run, panel, j, k, depth)
-                    for z, low, high in heights:
-                        with b.loop(low, high, z) as row:
-                            self.row_of_tiles(run, per, panel, panels, k, depth, z, row)
+                yield panel, _rest(b, run.count, panel, per)
+            return
+        first, end = (b.idiv(b.sub(c, run.start) + (run.columns - 1), run.columns) for c in self.columns)
+        first = b.select(first > 0, first, 0)
+        end = b.select(end < run.count, end, run.count)
+        with b.loop(first, end, per) as panel:
+            left = b.sub(end, panel)
+            yield panel, b.select(left < per, left, per)
 
     def pack(self, run: Run, panel: Value, j: Value, k: Value, depth: Value) -> None:
         """Copy panel ``panel + j`` of a run, a block of k, to place j."""

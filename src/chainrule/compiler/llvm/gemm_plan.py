@@ -140,6 +140,7 @@ class Costs:
         variety: cycles that each kind of tile beyond the first counts for (at most a hundredth of the whole): it takes
             milliseconds to compile.
         depth: steps of k in a block, where there are more than two blocks of them.
+        read, transfer: of reading a byte that other threads read too; of getting one that another thread has written.
         alias: where A is read down its columns, and these lie a multiple of 1 KiB apart, their lines compete for few
             places in the caches: a block of k of more than 128 steps reaches over this many bytes at most.
     """
@@ -159,6 +160,8 @@ class Costs:
     most: int = 512 << 10
     variety: float = 20e3
     depth: int = 400
+    read: float = 0.05
+    transfer: float = 0.5
     alias: int = 256 << 10
 
 
@@ -205,11 +208,9 @@ class Plan:
         rows: rows of a tile. ``smaller``: whether tiles of one row less are made too.
         runs: the panels of columns.
         pack: how B gets into scratch: None, "rows" (vector copies), "turn" (transposed) or "any" (element by element).
-        variety: cycles that each kind of tile beyond the first counts for (at most a hundredth of the whole): it takes
-            milliseconds to compile.
         depth: steps of k in a block.
         chains: independent sums over k of each element (k modulo chains), added at the end.
-        cost: estimated cycles.
+        cost, packing: estimated cycles; those of them that copy B into scratch.
     """
 
     family: str
@@ -220,6 +221,12 @@ class Plan:
     depth: int = 1
     chains: int = 1
     cost: float = 0.0
+    packing: float = 0.0
+
+    @property
+    def by_columns(self) -> bool:
+        """Whether calls may compute some of the columns, which takes panels of them."""
+        return self.family == "outer"
 
     def __str__(self) -> str:
         panels = " + ".join(f"{r.count} x {r.columns}" for r in self.runs)
@@ -320,18 +327,19 @@ def _outer(spec: ProductSpec, target: Target, costs: Costs, width: int, most: in
     runs = _runs(N, width, most, pack is not None, masked)
     tiles = -(-M // rows)
     step = {None: 0.0, "rows": costs.pack, "turn": costs.turn, "any": 2.0 * width}[pack]
-    cost = 0.0
+    cost = packing = 0.0
     for run in runs:
         p = len(run.pieces)
         once = _step(costs, rows * p, rows + p)
         cost += run.count * (M / rows * K * once + tiles * costs.call + M * p * costs.store)
-        cost += run.count * K * run.stride / width * step
+        packing += run.count * K * run.stride / width * step
+    cost += packing
     depth = even(K, block) if 2 * block < K else K
     smaller = M % rows != 0 and rows > 1
     few = rows * min(len(r.pieces) for r in runs) * costs.multiply < costs.latency
     return Plan(
         "outer", rows, smaller, runs, pack, depth=max(1, depth), chains=4 if few and K >= 16 else 1,
-        cost=_total(spec, costs, cost, runs, smaller),
+        cost=_total(spec, costs, cost, runs, smaller), packing=packing * spec.batches,
     )  # fmt: skip
 
 

@@ -13,11 +13,14 @@ from chainrule.compiler.control.machine import emit_control
 from chainrule.compiler.kernels import Call, Check, Loop, Plan, Product, Routine
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.gemm import emit_product
+from chainrule.compiler.llvm.gemm_plan import Plan as GemmPlan
+from chainrule.compiler.llvm.gemm_plan import ProductSpec, make_plan
 from chainrule.compiler.llvm.loops import emit_check, emit_loop, work
 from chainrule.compiler.llvm.parallel import START, STATUS, emit_barrier
 from chainrule.compiler.llvm.product import operands, product_spec
 from chainrule.compiler.llvm.repeat import emit_repeated, emit_repeated_together
 from chainrule.compiler.llvm.routines import emit_routine
+from chainrule.compiler.llvm.sharding import by_columns
 from chainrule.compiler.llvm.target import Target
 from chainrule.compiler.llvm.values import kind_of
 
@@ -26,7 +29,7 @@ SHARED_LOOP, SHARED_PRODUCT, SHARED_PROGRAM = 2.0, 4.0, 20.0
 
 
 class _Shared(NamedTuple):
-    """A kernel that threads divide among themselves: how many rows, in tiles of how many, and its estimated time."""
+    """A kernel that threads divide: how many rows (or columns), in tiles of how many, and its estimated time."""
 
     rows: int
     grain: int
@@ -59,6 +62,11 @@ def stride_of(scratch: int) -> int:
     return -(-scratch // 4096) * 4096 + 256
 
 
+def _microseconds(spec: ProductSpec) -> float:
+    """A rough estimate of the time of a product, at 80 operations per nanosecond."""
+    return 2 * spec.batches * spec.M * spec.N * spec.K / 80e3
+
+
 class Code:
     """The machine code of a plan, as text.
 
@@ -79,6 +87,7 @@ class Code:
     def _write(self) -> None:
         """All kernels as functions, and a function per stretch of kernels between two calls."""
         stretch: list[str] = []
+        self._divide()
         for n, kernel in enumerate(self.plan.kernels):
             name = f"k{n}"
             if isinstance(kernel, Call):
@@ -87,7 +96,7 @@ class Code:
                 self.steps.append(None)
                 continue
             if isinstance(kernel, Loop):
-                rows = emit_loop(self.module, name, kernel, shared=work(kernel) >= SHARED_LOOP)
+                rows = emit_loop(self.module, name, kernel, shared=self._is_shared[n])
                 if rows:
                     self._shared[name] = _Shared(rows, 1, work(kernel))
             elif isinstance(kernel, Check):
@@ -95,7 +104,7 @@ class Code:
             elif isinstance(kernel, Routine):
                 (emit_routine if kernel.control is None else emit_control)(self.module, name, kernel)
             else:
-                self._product(name, kernel)
+                self._product(n, kernel)
             stretch.append(name)
         self._close(stretch)
         self._write_single()
@@ -104,6 +113,22 @@ class Code:
             emit_repeated(self.module, f"{self.steps[0]}_body", len(self.plan.buffers))
         if len(self.steps) == 1 and sum(s.work for s in self._shared.values()) >= SHARED_PROGRAM:
             self._write_parallel(stretch)
+
+    def _divide(self) -> None:
+        """Choose the code of the products, and what threads divide among themselves, and how."""
+        self._products: dict[int, tuple[ProductSpec, GemmPlan]] = {}
+        self._is_shared: list[bool] = []
+        for n, kernel in enumerate(self.plan.kernels):
+            shared = isinstance(kernel, Loop) and work(kernel) >= SHARED_LOOP
+            if isinstance(kernel, Product):
+                spec = product_spec(kernel).merged()
+                chosen = make_plan(spec, self.module.target)
+                self._products[n] = spec, chosen
+                several = spec.batches * spec.M > chosen.rows or (chosen.by_columns and not spec.batch)
+                shared = several and _microseconds(spec) >= SHARED_PRODUCT
+            self._is_shared.append(shared)
+        divided = {n: found for n, found in self._products.items() if self._is_shared[n]}
+        self._by_columns = by_columns(self.plan.kernels, self._is_shared, divided, self.module.target)
 
     def _write_single(self) -> None:
         """``i64 single(table, n)``: kernel n alone, 1 if its check failed; for the verifier."""
@@ -144,14 +169,14 @@ class Code:
             b.ret(b.load(slot, "i64"))
         self.steps.append(entry)
 
-    def _product(self, name: str, p: Product) -> None:
-        spec = product_spec(p)
-        code = emit_product(self.module, f"{name}_product", spec)
+    def _product(self, n: int, p: Product) -> None:
+        name, (spec, plan) = f"k{n}", self._products[n]
+        columns = n in self._by_columns
+        code = emit_product(self.module, f"{name}_product", spec, plan, columns=columns)
         self.scratch = max(self.scratch, code.scratch)
-        rows = spec.batches * p.m
-        wanted = 2 * rows * p.n * p.k / 80e3  # microseconds at 80 operations per nanosecond
-        if wanted >= SHARED_PRODUCT and rows > code.grain:
-            self._shared[name] = _Shared(rows, code.grain, wanted)
+        size = p.n if columns else spec.batches * spec.M
+        if self._is_shared[n] and size > code.grain:
+            self._shared[name] = _Shared(size, code.grain, _microseconds(spec))
         with self.module.function(
             f"{name}_rows", internal=True, inline=False, table="ptr", begin="i64", end="i64", scratch="ptr"
         ) as b:
@@ -163,7 +188,7 @@ class Code:
             b.call(code.name, *matrices, scratch, *extras, begin, end)
         with self.module.function(name, internal=True, inline=False, table="ptr") as b:
             scratch = b.pointer(b.args[0], len(self.plan.buffers))
-            b.call(f"{name}_rows", b.args[0], b.i64(0), b.i64(rows), scratch)
+            b.call(f"{name}_rows", b.args[0], b.i64(0), b.i64(size), scratch)
 
     # ---- several threads
     def _phases(self, names: list[str]) -> list[list[str]]:
