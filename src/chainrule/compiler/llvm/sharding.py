@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from chainrule.compiler.kernels import INPUT, OUTPUT, Access, Buffer, Kernel, Loop, Product
+from chainrule.compiler.kernels import INPUT, OUTPUT, Access, Buffer, Kernel, Layout, Loop, Product
 from chainrule.compiler.llvm.gemm_plan import COSTS, Plan, ProductSpec
 from chainrule.compiler.llvm.target import Target
 from chainrule.compiler.llvm.values import BYTES
@@ -88,10 +88,12 @@ def _uses(kernel: Kernel) -> tuple[list[_Use], list[_Use], list[_Use]]:
         loads = kernel.epilogue.loads.values() if kernel.epilogue else ()
         beside = _result_uses(kernel, [a for a in loads if a.buffer is not kernel.c.buffer])
         return [*_operand_uses(kernel), *beside], beside, _result_uses(kernel, kernel.writes)
-    reads = [x.buffer for x in getattr(kernel, "inputs", ())]
-    writes = [y.buffer for y in getattr(kernel, "outputs", ())]
-    both = ([_Use(b, b.nbytes, (0, 0)) for b in group] for group in (reads, writes))
-    return next(both), [], next(both)
+    operands, results = getattr(kernel, "inputs", ()), getattr(kernel, "outputs", ())
+    return _whole(operands), [], _whole(results)
+
+
+def _whole(layouts: Sequence[Layout]) -> list[_Use]:
+    return [_Use(x.buffer, x.buffer.nbytes, (0, 0)) for x in layouts]
 
 
 class _Program:
