@@ -24,6 +24,7 @@ from chainrule.core.dtypes import int32 as int32
 from chainrule.core.dtypes import int64 as int64
 from chainrule.core.dtypes import set_default_dtype as set_default_dtype
 from chainrule.core.dtypes import uint8 as uint8
+from chainrule.ir import native as _native
 from chainrule.ir.state import enable_grad as enable_grad
 from chainrule.ir.state import inference_mode as inference_mode
 from chainrule.ir.state import is_grad_enabled as is_grad_enabled
@@ -76,6 +77,10 @@ def __getattr__(name: str) -> Any:
     if name in _FUNCTIONS:
         return getattr(importlib.import_module(f"chainrule.{_FUNCTIONS[name]}"), name)
     raise AttributeError(f"module 'chainrule' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+
+
+# large eager calls run as machine code, which is loaded by the first of them
+_native.offer(lambda name: importlib.import_module("chainrule.compiler.eager").kernel(name))
 
 
 def __dir__() -> list[str]:

@@ -74,6 +74,8 @@ class Op:
     is_view: bool = False
     random: bool = False
     residual: bool = False
+    #: the same value for tensors outside of any program, where there is a quicker way; see NOTE [native kernels]
+    eager: Callable[..., Any] | None = None
     #: the backward rule on raw arrays; the tape fills it in at first use
     back: Any = None
 

@@ -6,13 +6,14 @@ With z = x - max x: log softmax(x)_i = z_i - ln sum_j exp z_j, so logits of any 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from chainrule.core.errors import ShapeError, explain
+from chainrule.ir import native
 from chainrule.ir.op import Aval, General, register
 from chainrule.ops.indexing import check_bounds
 from chainrule.ops.samples import integers, real, sample
@@ -52,6 +53,12 @@ class Softmax(_AlongAxis):
         e /= np.add.reduce(e, axis, keepdims=True)
         return e
 
+    @staticmethod
+    def eager(x: Any, axis: int) -> Any:
+        """As machine code where x is large."""
+        run = native.along_rows("softmax", x, axis)
+        return Softmax.kernel(x, axis) if run is None else run(x)
+
     def vjp(self, m: Any, g: Any, y: Any, r: Any, needs: Sequence[bool], *xs: Any, **params: Any) -> tuple[Any, ...]:
         """y (g - sum g y): the Jacobian diag(y) - y y^T is symmetric."""
         axes = (params["axis"],)
@@ -78,6 +85,12 @@ class LogSoftmax(_AlongAxis):
         z -= np.log(np.add.reduce(np.exp(z), axis, keepdims=True))
         return z
 
+    @staticmethod
+    def eager(x: Any, axis: int) -> Any:
+        """As machine code where x is large."""
+        run = native.along_rows("log_softmax", x, axis)
+        return LogSoftmax.kernel(x, axis) if run is None else run(x)
+
     def vjp(self, m: Any, g: Any, y: Any, r: Any, needs: Sequence[bool], *xs: Any, **params: Any) -> tuple[Any, ...]:
         """g - softmax(x) sum g."""
         return (g - m.exp(y) * m.sum(g, (params["axis"],), True),)
@@ -91,6 +104,16 @@ class LogSoftmax(_AlongAxis):
 def _row_starts(n: int, k: int) -> Any:
     """Where each of n rows of k elements starts."""
     return np.arange(0, n * k, k)
+
+
+def _rows_by_numpy(x: Any, places: Any) -> tuple[Any, Any, Any]:
+    """The softmax of each row of x; the sum of its shifted exponentials, and its element at a place, shifted."""
+    z = np.subtract(x, np.maximum.reduce(x, 1, keepdims=True), order="C")
+    picked = z.reshape(-1).take(places)
+    np.exp(z, out=z)
+    total = np.add.reduce(z, 1, keepdims=True)
+    z /= total
+    return z, total[:, 0], picked
 
 
 class SoftmaxNLL(General):
@@ -120,15 +143,20 @@ class SoftmaxNLL(General):
     @staticmethod
     def kernel(x: Any, target: Any, mean: bool) -> Any:
         """Losses, and as residual the softmax with the places of the targets in it, counted row by row."""
+        return SoftmaxNLL._losses(x, target, mean, _rows_by_numpy)
+
+    @staticmethod
+    def eager(x: Any, target: Any, mean: bool) -> Any:
+        """As machine code where x is large."""
+        return SoftmaxNLL._losses(x, target, mean, native.along_rows("softmax_nll", x, 1) or _rows_by_numpy)
+
+    @staticmethod
+    def _losses(x: Any, target: Any, mean: bool, rows: Callable[[Any, Any], tuple[Any, Any, Any]]) -> Any:
         n, k = x.shape
         check_bounds(target, k, "cross-entropy", negative=False)
-        z = np.subtract(x, np.maximum.reduce(x, 1, keepdims=True), order="C")
         places = target + _row_starts(n, k)
-        picked = z.reshape(-1).take(places)
-        np.exp(z, out=z)
-        total = np.add.reduce(z, 1, keepdims=True)
-        z /= total
-        losses = np.log(total[:, 0])
+        z, total, picked = rows(x, places)
+        losses = np.log(total)
         losses -= picked
         return (np.add.reduce(losses) / (n or math.nan) if mean else losses), (z, places)
 

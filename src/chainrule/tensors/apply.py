@@ -37,7 +37,7 @@ def _compute(op: Op, payloads: tuple[Any, ...], params: dict[str, Any]) -> tuple
     if Tracer in map(type, payloads):
         raise TracerError(escaped(next(p for p in payloads if type(p) is Tracer)))
     try:
-        out = op.kernel(*payloads, **params)
+        out = (op.eager or op.kernel)(*payloads, **params)
     except TypeError as error:
         if op.kind in ("function", "control"):  # the user's own code failed
             raise

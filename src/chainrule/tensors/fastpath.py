@@ -178,7 +178,7 @@ def single(op: Op) -> Callable[..., Tensor]:
 
 def parametric(op: Op) -> Callable[[Tensor, dict[str, Any]], Tensor]:
     """The fast path of an op with one input, called as ``f(x, params)``: shapes, axes, reductions, softmax."""
-    kernel = op.kernel
+    kernel = op.eager or op.kernel
     ((keep,), keep_out) = saved_for(op, (True,))
     differentiable, linear = op.flows(0), isinstance(op, Multilinear)
 
@@ -213,7 +213,7 @@ def parametric(op: Op) -> Callable[[Tensor, dict[str, Any]], Tensor]:
 
 def several(op: Op) -> Callable[..., Tensor]:
     """The fast path of an op with a fixed number of inputs and one result: linear, cross-entropy, where, gather."""
-    kernel, names, arity, residual = op.kernel, op.params, op.arity, op.residual
+    kernel, names, arity, residual = op.eager or op.kernel, op.params, op.arity, op.residual
     assert arity is not None
     flows = tuple([op.flows(i) for i in range(arity)])
     linear, all_flow = isinstance(op, Multilinear), all(flows)

@@ -1,0 +1,146 @@
+"""Softmax and cross-entropy of large tensors as machine code in eager mode: values, NaN, bits, and when it is used."""
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule.ir import native
+from chainrule.nn import functional as F
+from chainrule.ops.softmax import LogSoftmax, Softmax, SoftmaxNLL
+
+pytest.importorskip("llvmlite", reason="native code needs llvmlite")
+
+from chainrule.compiler import eager
+from chainrule.compiler.llvm import softmax as code
+from chainrule.compiler.llvm.target import LEVELS, describe
+
+SHAPES = [(1, 1), (3, 1), (5, 7), (4, 16), (7, 33), (3, 64), (9, 100), (2, 1000), (1, 4097), (300, 10)]
+KERNELS = {"softmax": Softmax.kernel, "log_softmax": LogSoftmax.kernel}
+
+
+@pytest.fixture(params=LEVELS)
+def level(request, monkeypatch):
+    """Machine code for each vector level that this processor has."""
+    try:
+        target = describe(request.param)
+    except ValueError:
+        pytest.skip("this processor does not have it")
+    monkeypatch.setattr(code, "host", lambda: target)
+    code.row_function.cache_clear()
+    yield request.param
+    code.row_function.cache_clear()
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Every call is large enough."""
+    monkeypatch.setattr(native, "LARGE", 1)
+
+
+def numbers(shape, dtype, seed=0):
+    return (np.random.default_rng(seed).standard_normal(shape) * 10).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", KERNELS)
+def test_values_are_within_rounding(level, name, dtype):
+    for shape in SHAPES:
+        x = numbers(shape, dtype)
+        wide = x.astype(np.longdouble)
+        z = wide - wide.max(1, keepdims=True)
+        s = np.exp(z).sum(1, keepdims=True)
+        y = eager.kernel(name)(x)
+        assert y.dtype == x.dtype
+        # 2 units for each exponential, those of the sum, and that of x - m, which the exponential enlarges
+        eps = np.finfo(dtype).eps
+        relative = (4 + np.log2(shape[1] + 1) + abs(z)) * eps
+        exact, bound = (np.exp(z) / s, relative * np.exp(z) / s) if name == "softmax" else (z - np.log(s), 8 * eps)
+        assert (abs(y - exact) <= bound + abs(exact) * 2 * eps + np.finfo(dtype).smallest_subnormal).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_parts_of_cross_entropy(level, dtype):
+    for n, k in SHAPES:
+        x = numbers((n, k), dtype)
+        target = np.random.default_rng(1).integers(0, k, n)
+        loss, (z, places) = SoftmaxNLL.kernel(x, target, True)
+        found_z, sums, picked = eager.kernel("softmax_nll")(x, places)
+        np.testing.assert_allclose(found_z, z, rtol=40 * np.finfo(dtype).eps)
+        np.testing.assert_allclose((np.log(sums) - picked).mean(), loss, rtol=40 * np.finfo(dtype).eps, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_nan_and_infinity_as_in_numpy(level, name):
+    rows = [
+        [np.nan, 1.0, 2.0], [np.inf, 1.0, 2.0], [-np.inf, 1.0, 2.0], [-np.inf] * 3, [np.inf, -np.inf, np.nan],
+        [3e38, -3e38, 0.0], [-0.0, 0.0, -90.0], [0.0, -104.0, -1e4],
+    ]  # fmt: skip
+    for columns in (3, 40):
+        x = np.array([r + [0.5] * (columns - 3) for r in rows], np.float32)
+        with np.errstate(all="ignore"):
+            expected = KERNELS[name](x, 1)
+        np.testing.assert_allclose(eager.kernel(name)(x), expected, rtol=1e-6, atol=3e-45)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_row_has_the_same_bits_in_any_matrix(name):
+    x = numbers((50, 77), "float32")
+    whole = eager.kernel(name)(x)
+    for n in (1, 13, 49):
+        assert np.array_equal(eager.kernel(name)(x[n : n + 1].copy())[0], whole[n])
+
+
+def test_large_calls_use_it_and_small_ones_do_not():
+    for rows in (native.LARGE // 64 - 1, native.LARGE // 64):
+        x = numbers((rows, 64), "float32")
+        expected = Softmax.kernel(x, 1) if x.size < native.LARGE else eager.kernel("softmax")(x)
+        assert np.array_equal(F.softmax(cr.from_numpy(x), 1).numpy(), expected)
+
+
+@pytest.mark.parametrize("made", [lambda x: x.T, lambda x: x[:, ::2], lambda x: x.to(cr.float16)])
+def test_what_it_does_not_take_goes_to_numpy(large, made):
+    x = made(cr.from_numpy(numbers((40, 60), "float32")))
+    assert np.array_equal(F.softmax(x, 1).numpy(), Softmax.kernel(x.numpy(), 1))
+    assert np.array_equal(F.softmax(x, 0).numpy(), Softmax.kernel(x.numpy(), 0))
+
+
+def test_compiling_turned_off_and_llvmlite_absent(large, monkeypatch):
+    x = cr.from_numpy(numbers((40, 60), "float32"))
+    expected = LogSoftmax.kernel(x.numpy(), 1)
+    with monkeypatch.context() as m:
+        m.setenv("CHAINRULE_COMPILE", "0")
+        assert np.array_equal(F.log_softmax(x, 1).numpy(), expected)
+    monkeypatch.setattr(eager, "_possible", lambda: False)
+    assert np.array_equal(F.log_softmax(x, 1).numpy(), expected)
+
+
+def test_derivatives_of_both_orders(large):
+    x = cr.rand(4, 5, dtype=cr.float64, requires_grad=True)
+    y = cr.tensor([0, 4, 2, 2])
+    for f in (
+        lambda x: F.softmax(x, 1),
+        lambda x: F.log_softmax(x, 1),
+        lambda x: F.cross_entropy(x, y),
+        lambda x: F.cross_entropy(x, y, reduction="none"),
+    ):
+        assert cr.autograd.gradcheck(f, (x,))
+        assert cr.autograd.gradgradcheck(f, (x,))
+
+
+def test_cross_entropy_and_its_gradient_agree_with_numpy(monkeypatch):
+    x, y = numbers((500, 30), "float32"), np.random.default_rng(2).integers(0, 30, 500)
+    results = []
+    for least in (1, 1 << 40):
+        monkeypatch.setattr(native, "LARGE", least)
+        t = cr.tensor(x, requires_grad=True)
+        loss = F.cross_entropy(t, cr.from_numpy(y))
+        loss.backward()
+        results.append((loss.item(), t.grad.numpy()))
+    (a, da), (b, db) = results
+    assert a == pytest.approx(b, rel=1e-6)
+    np.testing.assert_allclose(da, db, rtol=2e-5, atol=1e-9)
+
+
+def test_a_target_out_of_range_raises_before_anything_runs(large):
+    with pytest.raises(IndexError, match="10"):
+        F.cross_entropy(cr.rand(4, 10), cr.tensor([0, 10, 2, 2]))
