@@ -39,7 +39,7 @@ from chainrule.compiler.passes import Report, optimize
 from chainrule.compiler.passes.recompute import REASON as RECOMPUTE_REASON
 from chainrule.compiler.passes.recompute import Recomputed, recompute
 from chainrule.compiler.plan import Late, Orders, plan
-from chainrule.compiler.threads import Choice, available_cores, get_num_threads, pool
+from chainrule.compiler.threads import THREADS_POSSIBLE, Choice, available_cores, get_num_threads, pool
 from chainrule.core.memory import address
 from chainrule.ir.graph import Graph, Instruction
 
@@ -164,8 +164,8 @@ class NativeProgram:
 
     @property
     def parallel(self) -> bool:
-        """Whether there is enough to do for several threads."""
-        return self._facts.parallel
+        """Whether there is enough to do for several threads, on a system that has them."""
+        return self._facts.parallel and THREADS_POSSIBLE
 
     def run_kernel(self, number: int, table: int) -> int:
         """Run one kernel of the plan on the memory named by a table of addresses; 1 if an index is out of bounds."""

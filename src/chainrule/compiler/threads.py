@@ -22,6 +22,9 @@ from chainrule.compiler.llvm.parallel import ARRIVED, BLOCK, DONE, FUNCTION, STA
 from chainrule.compiler.llvm.target import host
 from chainrule.compiler.llvm.workers import emit_lead, emit_prepare, emit_stop, emit_worker
 
+#: whether the system has the functions that workers wait with
+THREADS_POSSIBLE = os.name == "posix"
+
 _threads: int | None = None
 _current_core = getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
 
