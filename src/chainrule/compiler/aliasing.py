@@ -15,7 +15,7 @@ def in_place(plan: Plan, pairs: Sequence[tuple[int, int]]) -> dict[Buffer, Buffe
     the program half done; and if the input itself is not returned.
     """
     returned = {layout.buffer for layout in plan.outputs}
-    last_failure = max((n for n, k in enumerate(plan.kernels) if _may_fail(k)), default=-1)
+    last_failure = max((n for n, k in enumerate(plan.kernels) if may_fail(k)), default=-1)
     found: dict[Buffer, Buffer] = {}
     for source, target in pairs:
         old, new = plan.inputs[source], plan.outputs[target].buffer
@@ -31,9 +31,9 @@ def in_place(plan: Plan, pairs: Sequence[tuple[int, int]]) -> dict[Buffer, Buffe
     return found
 
 
-def _may_fail(k: Kernel) -> bool:
+def may_fail(k: Kernel) -> bool:
     if isinstance(k, Routine) and k.control is not None:
-        return any(_may_fail(inner) for code in k.control.codes for inner in code.native.plan.kernels)
+        return any(may_fail(inner) for code in k.control.codes for inner in code.native.plan.kernels)
     return isinstance(k, Check | Call) or (isinstance(k, Routine) and k.checks)
 
 

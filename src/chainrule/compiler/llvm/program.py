@@ -7,8 +7,10 @@ several threads does. ``repeated`` and ``together``: the program again and again
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import NamedTuple
 
+from chainrule.compiler.aliasing import may_fail
 from chainrule.compiler.control.machine import emit_control
 from chainrule.compiler.kernels import Call, Check, Loop, Plan, Product, Routine
 from chainrule.compiler.llvm.builder import Builder, Module
@@ -17,12 +19,13 @@ from chainrule.compiler.llvm.gemm_plan import Plan as GemmPlan
 from chainrule.compiler.llvm.gemm_plan import ProductSpec, make_plan
 from chainrule.compiler.llvm.loops import emit_check, emit_loop, work
 from chainrule.compiler.llvm.parallel import START, STATUS, emit_barrier
+from chainrule.compiler.llvm.phases import phases
 from chainrule.compiler.llvm.product import operands, product_spec
 from chainrule.compiler.llvm.repeat import emit_repeated, emit_repeated_together
 from chainrule.compiler.llvm.routines import emit_routine
 from chainrule.compiler.llvm.sharding import by_columns
 from chainrule.compiler.llvm.target import Target
-from chainrule.compiler.llvm.values import kind_of
+from chainrule.compiler.llvm.values import Value, kind_of
 
 #: microseconds of estimated work from which a loop, a product, a whole program is divided among threads
 SHARED_LOOP, SHARED_PRODUCT, SHARED_PROGRAM = 2.0, 4.0, 20.0
@@ -191,16 +194,6 @@ class Code:
             b.call(f"{name}_rows", b.args[0], b.i64(0), b.i64(size), scratch)
 
     # ---- several threads
-    def _phases(self, names: list[str]) -> list[list[str]]:
-        """Kernels in order: each shared one by itself, stretches of others together."""
-        out: list[list[str]] = []
-        for name in names:
-            if name in self._shared or not out or out[-1][0] in self._shared:
-                out.append([name])
-            else:
-                out[-1].append(name)
-        return out
-
     def _write_parallel(self, names: list[str]) -> None:
         """``void parallel(table, thread, threads, block)``: each thread's part, with barriers between the phases.
 
@@ -209,26 +202,21 @@ class Code:
         """
         barrier = emit_barrier(self.module)
         arguments = {"table": "ptr", "thread": "i64", "threads": "i64", "block": "ptr"}
-        phases = self._phases(names)
+        parts = [
+            [names[n] for n in phase] for phase in phases(self.plan.kernels, [name in self._shared for name in names])
+        ]
         with self.module.function(
             "parallel_body", internal=True, inline=False, noalias=False, returns="i64", **arguments, before="i64"
         ) as b:
-            table, thread, threads, block, arrived = b.args
+            threads, block, arrived = b.args[2:]
             status = b.offset(block, STATUS)
-            for phase in phases:
-                shared = self._shared.get(phase[0])
-                if shared is not None:
-                    self._share(b, phase[0], shared)
-                else:
-                    with b.if_(b.eq(thread, 0)):
-                        failed = b.call(self._serial(phase), table, returns="i64")
-                        assert failed is not None
-                        b.store(failed, status)
-                if phase is phases[-1]:  # the caller waits for all threads to come back
+            for part in parts:
+                failing = self._run_part(b, part, status)
+                if part is parts[-1]:  # the caller waits for all threads to come back
                     break
                 arrived = arrived + threads
                 b.call(barrier, block, arrived)
-                if shared is None:
+                if failing:
                     with b.if_(b.ne(b.load(status, "i64"), 0)):
                         b.ret(b.i64(1))
             b.ret(b.i64(0))
@@ -236,8 +224,25 @@ class Code:
             arrived = b.load(b.offset(b.args[3], START), "i64")
             with b.denormals_flushed():
                 b.call("parallel_body", *b.args, arrived, returns="i64")
-        emit_repeated_together(self.module, "parallel_body", barrier, len(phases) - 1, len(self.plan.buffers))
+        emit_repeated_together(self.module, "parallel_body", barrier, len(parts) - 1, len(self.plan.buffers))
         self.parallel = True
+
+    def _run_part(self, b: Builder, names: list[str], status: Value) -> bool:
+        """The kernels of a phase; whether a check among them may fail, which the first thread then notes."""
+        failing = False
+        for shared, group in groupby(names, self._shared.get):
+            if shared is not None:
+                for name in group:
+                    self._share(b, name, shared)
+                continue
+            alone = list(group)
+            failing |= any(may_fail(self.plan.kernels[int(name[1:])]) for name in alone)
+            with b.if_(b.eq(b.args[1], 0)):
+                failed = b.call(self._serial(alone), b.args[0], returns="i64")
+                assert failed is not None
+                with b.if_(b.ne(failed, 0)):
+                    b.store(failed, status)
+        return failing
 
     def _share(self, b: Builder, name: str, shared: _Shared) -> None:
         """Call a shared kernel for this thread's rows, whole tiles of them."""
