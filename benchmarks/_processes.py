@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from benchmarks import _harness
+from benchmarks import _cores, _harness
 from benchmarks._harness import Timing
 
 #: how far results of the contenders may lie apart, relative and absolute
@@ -191,9 +191,12 @@ def _agree(case: str, what: str, values: dict[str, float]) -> None:
 
 
 def _life(
-    case: str, contenders: Sequence[Contender], threads: int, rounds: int, missing: set[str]
+    case: str, contenders: Sequence[Contender], threads: int, rounds: int, missing: set[str], trips: list[float]
 ) -> dict[str, tuple[Start, list[Sample]]]:
-    """Rounds with one process per contender; who cannot run is named, once, and entered in ``missing``."""
+    """Rounds with one process per contender; who cannot run is named, once, and entered in ``missing``.
+
+    On several threads, ``trips`` gets the nanoseconds from core to core and back, before each round.
+    """
     found: dict[str, Start] = {}
     passes: dict[str, list[Sample]] = {}
     running: dict[str, Process] = {}
@@ -214,6 +217,8 @@ def _life(
         names = list(running)
         for turn in range(1, rounds + 2):
             at = turn % len(names)
+            trip = _cores.round_trip() if threads > 1 else None
+            trips += [] if trip is None else [trip]
             samples = {name: running[name].turn(turn) for name in names[at:] + names[:at]}
             if turn > 1:  # the first round warms up
                 for name, sample in samples.items():
@@ -233,7 +238,11 @@ def measure(case: str, contenders: Sequence[Contender], options: _harness.Option
     lives = 1 if options.quick else LIVES
     rounds = 1 if options.quick else math.ceil(options.rounds / SHARE / lives)
     missing: set[str] = set()
-    parts = [_life(case, contenders, options.threads, rounds, missing) for _ in range(lives)]
+    trips: list[float] = []
+    parts = [_life(case, contenders, options.threads, rounds, missing, trips) for _ in range(lives)]
+    if trips:
+        low, middle, high = min(trips), statistics.median(trips), max(trips)
+        print(f"{case}: a word went to the other core and back in {middle:.0f} ns ({low:.0f} to {high:.0f}).\n")
     results = {}
     for name in parts[0]:
         samples = [s for part in parts for s in part[name][1]]
