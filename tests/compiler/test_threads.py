@@ -152,6 +152,7 @@ def test_the_quicker_way_is_chosen_and_tried_again_soon_if_that_was_news():
     found = [trial(choice, 2.0, 1.0)[0] for _ in range(6)]
     assert found[:2] == [2 * shortest, 4 * shortest]
     assert found[-1] == Choice.LONGEST
+    assert trial(Choice(), 0.001, 0.002) == (50, False)  # a twentieth of a second
 
 
 def busy(seconds):

@@ -57,11 +57,12 @@ class Choice:
     """Whether a program runs faster alone or on all threads, found out by trying: other processes may hold the cores.
 
     The results are the same either way. Of every period of steps the first ``TRIALS`` run alone, the next on all
-    threads; the rest as was quicker, by the second fastest of each. A period is ``SHORTEST`` steps where that came out
-    otherwise than before, and twice the last one up to ``LONGEST`` where not.
+    threads; the rest as was quicker, by the second fastest of each. A period takes about ``SOON`` seconds (but at least
+    ``SHORTEST`` steps) where that came out otherwise than before, and twice the steps of the last one, up to
+    ``LONGEST``, where not. (The first trial often meets threads of other libraries that still wait for more work.)
     """
 
-    SHORTEST, LONGEST, TRIALS = 64, 1024, 4
+    SHORTEST, LONGEST, TRIALS, SOON = 16, 1024, 4, 0.05
 
     __slots__ = ("_at", "_period", "_seconds", "together")
 
@@ -81,7 +82,9 @@ class Choice:
         if at == 2 * self.TRIALS and min(map(len, self._seconds)) > 1:
             alone, shared = (sorted(s)[1] for s in self._seconds)
             before, self.together = self.together, shared < alone
-            self._period = min(2 * self._period, self.LONGEST) if self.together == before else self.SHORTEST
+            soon = max(self.SHORTEST, int(self.SOON / min(alone, shared)))
+            steps = 2 * self._period if self.together == before else soon
+            self._period = min(max(steps, soon), self.LONGEST)
         return self.together, False
 
     def went_on(self, steps: int) -> None:
