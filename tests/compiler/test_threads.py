@@ -129,30 +129,34 @@ def test_a_forked_child_has_workers_of_its_own():
     assert child.exitcode == 0
 
 
-def trial(choice, alone, shared):
-    """One period; how many steps it had, and whether those after the trials ran on all threads."""
-    for _ in range(2 * Choice.TRIALS):
+def period(choice, alone, shared):
+    """One period: how many trials it began with, how many steps it had, whether the others ran on all threads."""
+    trials, ways, steps = 0, set(), 0
+    while steps == 0 or choice._at:
         together, timed = choice.next()
-        assert timed
-        choice.took(together, shared if together else alone)
-    ways = []
-    while choice._at:
-        together, timed = choice.next()
-        assert not timed
-        ways.append(together)
-    assert len(set(ways)) == 1
-    return 2 * Choice.TRIALS + len(ways), ways[0]
+        steps += 1
+        if timed:
+            trials += 1
+            choice.took(together, shared if together else alone)
+        else:
+            ways.add(together)
+    (way,) = ways
+    return trials, steps, way
 
 
 def test_the_quicker_way_is_chosen_and_tried_again_soon_if_that_was_news():
-    choice, shortest = Choice(), Choice.SHORTEST
-    assert trial(choice, 1.0, 2.0) == (shortest, False)
-    assert trial(choice, 1.0, 2.0) == (2 * shortest, False)
-    assert trial(choice, 2.0, 1.0) == (shortest, True)
-    found = [trial(choice, 2.0, 1.0)[0] for _ in range(6)]
+    choice, trials, shortest = Choice(), 2 * Choice.TRIALS, Choice.SHORTEST
+    assert period(choice, 0.004, 0.005) == (trials, shortest, False)
+    assert period(choice, 0.004, 0.005) == (trials, 2 * shortest, False)
+    assert period(choice, 0.005, 0.004) == (trials, shortest, True)
+    found = [period(choice, 0.005, 0.004)[1] for _ in range(6)]
     assert found[:2] == [2 * shortest, 4 * shortest]
     assert found[-1] == Choice.LONGEST
-    assert trial(Choice(), 0.001, 0.002) == (50, False)  # a twentieth of a second
+
+
+def test_trials_of_short_steps_are_some_time_apart_and_those_of_long_ones_few():
+    assert period(Choice(), 0.001, 0.002) == (2 * Choice.TRIALS, 50, False)
+    assert period(Choice(), 0.02, 0.04) == (2, Choice.SHORTEST, False)
 
 
 def busy(seconds):

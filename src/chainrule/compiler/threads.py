@@ -57,12 +57,13 @@ class Choice:
     """Whether a program runs faster alone or on all threads, found out by trying: other processes may hold the cores.
 
     The results are the same either way. Of every period of steps the first ``TRIALS`` run alone, the next on all
-    threads; the rest as was quicker, by the second fastest of each. A period takes about ``SOON`` seconds (but at least
-    ``SHORTEST`` steps) where that came out otherwise than before, and twice the steps of the last one, up to
-    ``LONGEST``, where not. (The first trial often meets threads of other libraries that still wait for more work.)
+    threads (one each if a step takes longer than ``LONG`` seconds); the rest as was quicker, by the second fastest of
+    each. A period takes about ``SOON`` seconds (but at least ``SHORTEST`` steps) where that came out otherwise than
+    before, and twice the steps of the last one, up to ``LONGEST``, where not. (The first trial often meets threads of
+    other libraries that still wait for more work.)
     """
 
-    SHORTEST, LONGEST, TRIALS, SOON = 16, 1024, 4, 0.05
+    SHORTEST, LONGEST, TRIALS, SOON, LONG = 16, 1024, 4, 0.05, 0.005
 
     __slots__ = ("_at", "_period", "_seconds", "together")
 
@@ -77,12 +78,14 @@ class Choice:
         self._at = (at + 1) % self._period
         if at == 0:
             self._seconds = ([], [])
-        if at < 2 * self.TRIALS:
-            return at >= self.TRIALS, True
-        if at == 2 * self.TRIALS and min(map(len, self._seconds)) > 1:
-            alone, shared = (sorted(s)[1] for s in self._seconds)
-            before, self.together = self.together, shared < alone
-            soon = max(self.SHORTEST, int(self.SOON / min(alone, shared)))
+        alone, shared = self._seconds
+        trials = 1 if alone and alone[0] > self.LONG else self.TRIALS
+        if at < 2 * trials:
+            return at >= trials, True
+        if at == 2 * trials and len(alone) == len(shared) == trials:
+            quickest = [sorted(s)[min(1, trials - 1)] for s in self._seconds]
+            before, self.together = self.together, quickest[True] < quickest[False]
+            soon = max(self.SHORTEST, int(self.SOON / min(quickest)))
             steps = 2 * self._period if self.together == before else soon
             self._period = min(max(steps, soon), self.LONGEST)
         return self.together, False
