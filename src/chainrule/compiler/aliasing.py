@@ -25,6 +25,8 @@ def in_place(plan: Plan, pairs: Sequence[tuple[int, int]]) -> dict[Buffer, Buffe
         readers = [n for n, k in enumerate(plan.kernels) if old in _read(k)]
         if len(writers) != 1 or writers[0] <= last_failure or (readers and max(readers) > writers[0]):
             continue
+        if plan.chunked is not None and plan.chunked.first <= writers[0] < plan.chunked.end:
+            continue  # others of its stretch read on
         if readers and max(readers) == writers[0] and not _same_element(plan.kernels[writers[0]], old, new):
             continue
         found[new] = old

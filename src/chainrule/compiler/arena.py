@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chainrule.compiler.kernels import SCRATCH, Buffer, Check, Kernel, Loop, Product, Routine
+from chainrule.compiler.kernels import SCRATCH, Buffer, Check, Chunked, Kernel, Loop, Product, Routine
 
 #: every buffer starts at a multiple of this many bytes
 ALIGN = 64
 
 
-def arrange(kernels: Sequence[Kernel], buffers: Sequence[Buffer], kept: Sequence[Buffer] = ()) -> int:
+def arrange(
+    kernels: Sequence[Kernel], buffers: Sequence[Buffer], kept: Sequence[Buffer] = (), together: Chunked | None = None
+) -> int:
     """Give scratch buffers offsets in the arena, first fit by size; returns its bytes.
 
-    ``kept``: buffers that are read when all kernels have run.
+    ``kept``: buffers that are read when all kernels have run; ``together``: kernels that run at the same time.
     """
-    first, last = lifetimes(kernels, kept)
+    first, last = lifetimes(kernels, kept, together)
     placed: list[Buffer] = []
     total = 0
     for b in sorted((b for b in buffers if b.role == SCRATCH and b in first), key=lambda b: (-b.nbytes, b.number)):
@@ -36,14 +38,22 @@ def arrange(kernels: Sequence[Kernel], buffers: Sequence[Buffer], kept: Sequence
     return total
 
 
-def lifetimes(kernels: Sequence[Kernel], kept: Sequence[Buffer] = ()) -> tuple[dict[Buffer, int], dict[Buffer, int]]:
-    """The numbers of the first and of the last kernel that touch a buffer; ``kept`` ones live on after all kernels."""
+def lifetimes(
+    kernels: Sequence[Kernel], kept: Sequence[Buffer] = (), together: Chunked | None = None
+) -> tuple[dict[Buffer, int], dict[Buffer, int]]:
+    """The numbers of the first and of the last kernel that touch a buffer; ``kept`` ones live on after all kernels.
+
+    Kernels that run ``together`` all count as the first and as the last of them.
+    """
     first: dict[Buffer, int] = {}
     last: dict[Buffer, int] = {}
     for t, k in enumerate(kernels):
+        start, end = t, t
+        if together is not None and together.first <= t < together.end:
+            start, end = together.first, together.end - 1
         for b in touched(k):
-            first.setdefault(b, t)
-            last[b] = t
+            first.setdefault(b, start)
+            last[b] = end
     last.update({b: len(kernels) for b in kept if b in first})
     return first, last
 

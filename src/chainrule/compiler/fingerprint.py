@@ -1,9 +1,10 @@
 """What the machine code of a plan depends on, as a hash: a second process need not even write the code to know it.
 
-NOTE [fingerprints]. The code generator sees the kernels of a plan and the number of its buffers, nothing else. All
-their fields are written out by one walk that knows every kind of object it may meet and gives up at any other, so that
-nothing is left out by mistake; places in the user's source, on which the code does not depend, are skipped. The sizes
-and times of the compiler's own files are part of it, so that whoever changes them never meets old code.
+NOTE [fingerprints]. The code generator sees the kernels of a plan, which of them go by chunks, and the number of its
+buffers, nothing else. All their fields are written out by one walk that knows every kind of object it may meet and
+gives up at any other, so that nothing is left out by mistake; places in the user's source, on which the code does not
+depend, are skipped. The sizes and times of the compiler's own files are part of it, so that whoever changes them never
+meets old code.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class _UnknownError(Exception):
 
 def fingerprint(plan: Plan) -> str | None:
     """A hash of everything in a plan that its machine code depends on; None if it holds something unusual."""
-    out: list[str] = [str(len(plan.buffers)), *_sources()]
+    out: list[str] = [str(len(plan.buffers)), str(plan.chunked), *_sources()]
     try:
         for kernel in plan.kernels:
             _walk(kernel, out)

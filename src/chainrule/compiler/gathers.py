@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from chainrule.compiler.arena import touched
 from chainrule.compiler.epilogues import written_by
 from chainrule.compiler.kernels import Access, Buffer, Kernel, Product, Routine, Rows
+from chainrule.core.shapes import size_of
 
 #: bytes of a gathered matrix from which this pays: a smaller one stays in the first-level cache
 LEAST = 64 << 10
@@ -51,16 +52,21 @@ def _looking_up(k: Kernel, gather: Routine) -> Product | None:
     """A product that looks up the rows of its operands that a gather made; None if the kernel uses them otherwise."""
     table, index = gather.inputs
     made = gather.outputs[0]
-    if not isinstance(k, Product) or k.batch or k.n < LEAST_COLUMNS:
+    if not isinstance(k, Product) or len(k.batch) > 1 or k.n < LEAST_COLUMNS:
         return None
-    rows = Rows(Access(*index), gather.instruction.inputs[0].shape[0])
     for name in ("a", "b"):
         operand = getattr(k, name)
         if operand.buffer is not made.buffer:
             continue
-        shape = (k.m, k.k) if name == "a" else (k.k, k.n)
-        if operand != Access(*made) or shape != gather.instruction.results[0].shape:
+        count, length = (k.m, k.k) if name == "a" else (k.k, k.n)
+        by_matrix = [(count * s,) if k.batch else () for s in (made.strides[0], index.strides[0])]
+        whole = Access(made.buffer, made.offset, (*by_matrix[0], *made.strides))
+        if operand != whole or (size_of(k.batch) * count, length) != gather.instruction.results[0].shape:
             return None
-        k = k._replace(**{name: Access(*table), f"{name}_rows": rows})
+        rows = Rows(
+            Access(index.buffer, index.offset, (*by_matrix[1], *index.strides)), gather.instruction.inputs[0].shape[0]
+        )
+        lead = (0,) * len(k.batch)
+        k = k._replace(**{name: Access(table.buffer, table.offset, (*lead, *table.strides)), f"{name}_rows": rows})
     others = [a for a, _ in k.reads] + k.writes
     return None if any(a.buffer is made.buffer for a in others) else k

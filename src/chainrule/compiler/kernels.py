@@ -128,7 +128,10 @@ class Loop:
 
 
 class Rows(NamedTuple):
-    """Which rows of a table an operand of a product consists of: indices, which may count from the end, of ``size``."""
+    """Which rows of a table an operand of a product consists of: indices, which may count from the end, of ``size``.
+
+    The access goes over the batch and the rows.
+    """
 
     index: Access
     size: int
@@ -139,7 +142,8 @@ class Product(NamedTuple):
 
     An ``epilogue`` is a loop over the elements of C, computed while they are in registers: what it loads from there
     is the product; C is written only if that is one of its stores. An operand with ``rows`` is a table of which these
-    rows are meant.
+    rows are meant (along the batch, its own strides are 0). With ``block``, the sums over k are computed in blocks of
+    so many steps, which divides k.
     """
 
     instruction: Instruction
@@ -153,6 +157,7 @@ class Product(NamedTuple):
     epilogue: Loop | None = None
     a_rows: Rows | None = None
     b_rows: Rows | None = None
+    block: int = 0
 
     @property
     def reads(self) -> list[tuple[Access, Shape]]:
@@ -164,7 +169,7 @@ class Product(NamedTuple):
             (self.b, self.b_rows, self.k, self.n),
         ):
             found.append((operand, (*self.batch, rows.size if rows else count, length)))
-            found += [(rows.index, (count,))] if rows else []
+            found += [(rows.index, (*self.batch, count))] if rows else []
         return found
 
     @property
@@ -235,6 +240,23 @@ class Call(NamedTuple):
 Kernel = Loop | Product | Check | Routine | Call
 
 
+class Chunked(NamedTuple):
+    """The kernels ``first <= n < end`` run chunk by chunk of a batch's rows, ``size`` of which are a chunk.
+
+    The chunks of one of the ``parts`` run in order, in one thread.
+    """
+
+    first: int
+    end: int
+    chunks: int
+    parts: int
+    size: int
+
+    def __str__(self) -> str:
+        last = self.end - 1
+        return f"kernels {self.first} to {last}: {self.chunks} chunks of {self.size} rows, in {self.parts} parts"
+
+
 class Plan(NamedTuple):
     """Kernels in order, all buffers, and the bytes of the arena (known before anything runs)."""
 
@@ -244,6 +266,7 @@ class Plan(NamedTuple):
     outputs: tuple[Layout, ...]
     constants: tuple[tuple[Buffer, np.ndarray[Any, Any]], ...]
     arena: int
+    chunked: Chunked | None = None
 
     @property
     def calls(self) -> list[Call]:
@@ -255,6 +278,7 @@ class Plan(NamedTuple):
         for b in self.buffers:
             at = f" at {b.offset}" if b.role == SCRATCH else ""
             lines.append(f"buffer {b!r}: {describe_type(b.dtype, (b.size,))}{at}")
+        lines += [str(self.chunked)] if self.chunked else []
         return "\n".join([*lines, *map(str, self.kernels)])
 
 

@@ -6,7 +6,8 @@
    that what is used only inside it never reaches memory (NOTE [fusion]).
 3. A loop over the elements of a matrix product becomes the product's epilogue (``compiler.epilogues``), and products
    look up rows that were gathered for them alone (``compiler.gathers``).
-4. Scratch buffers that do not live at the same time share the arena.
+4. Kernels that can go through the rows of a large batch together do so chunk by chunk (``compiler.chunks``).
+5. Scratch buffers that do not live at the same time share the arena.
 
 NOTE [fusion]. Kernels run in order, and each depends on earlier ones only. An instruction may join the loop at position
 p if all its inputs are ready before p, or are computed point by point in that very loop. So the earliest position is
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.compiler.arena import arrange, touched
+from chainrule.compiler.chunks import chunked, in_blocks
 from chainrule.compiler.control.machine import with_buffers, work_words
 from chainrule.compiler.epilogues import fuse_epilogues
 from chainrule.compiler.gathers import fold_gathers
@@ -368,12 +370,13 @@ def plan(
     late: Late | None = None,
     orders: Orders | None = None,
     control: Callable[[Instruction], Any] | None = None,
+    chunks: bool = True,
 ) -> Plan:
     """Kernels and memory for a graph; ``lowered`` names the ops with machine code, float16 only with ``has_f16``.
 
     ``control`` gives the machine code of a loop or branch, None if it has none. ``late`` holds back results until other
     values are there, though their own inputs are ready before; ``orders`` says in which order reductions have to
-    combine.
+    combine. With ``chunks``, kernels may go through a large batch together, which takes more memory.
     """
     p = _Planner(graph, lowered, has_f16, late or {}, orders or {})
     p.control = control
@@ -388,15 +391,18 @@ def plan(
     kernels = p.kernels()
     outputs = tuple(p.layout(v) for v in graph.outputs)
     kept = {layout.buffer for layout in outputs}
-    kernels = fold_gathers(fuse_epilogues(kernels, kept), kept)
+    kernels = in_blocks(fold_gathers(fuse_epilogues(kernels, kept), kept))
+    together = None
+    if chunks:
+        kernels, together = chunked(kernels)
     _drop_unused(kernels, p, outputs)
     _own_outputs(graph, p, outputs)
     inputs = tuple(p.layouts[v].buffer for v in graph.inputs)
     constants = [(p.layouts[c.value].buffer, np.ascontiguousarray(c.array)) for c in graph.constants]
     constants += [(p.layouts[v].buffer, np.zeros((), v.dtype)) for v in p.zeros.values()]
     constants += [pair for machine in p.machines.values() for pair in machine.constants()]
-    arena = arrange(kernels, p.buffers, [layout.buffer for layout in outputs])
-    return Plan(tuple(kernels), tuple(p.buffers), inputs, outputs, tuple(constants), arena)
+    arena = arrange(kernels, p.buffers, [layout.buffer for layout in outputs], together)
+    return Plan(tuple(kernels), tuple(p.buffers), inputs, outputs, tuple(constants), arena, together)
 
 
 def _drop_unused(kernels: Sequence[Kernel], p: _Planner, outputs: Sequence[Layout]) -> None:

@@ -246,7 +246,8 @@ def _product(k: Product, memory: _Memory, known: dict[Value, Range]) -> list[Res
 def _operand(a: Access, shape: Shape, rows: Rows | None, memory: _Memory) -> Array:
     if rows is None:
         return memory.read(a, shape)
-    table: Array = memory.read(a, (rows.size, shape[1]))[memory.read(rows.index, shape[:1])]
+    matrix = a._replace(strides=a.strides[-2:])
+    table: Array = memory.read(matrix, (rows.size, shape[-1]))[memory.read(rows.index, shape[:-1])]
     return table
 
 

@@ -2,10 +2,11 @@
 
 :func:`emit_product` adds to a module the function ::
 
-    void name(ptr A, ptr B, ptr C, ptr scratch, ptr indices..., ptr extras..., i64 begin, i64 end)
+    void name(ptr A, ptr B, ptr C, ptr scratch, ptr indices..., ptr extras..., i64 begin, i64 end, [i64 from, i64 to])
 
 that computes the rows begin <= i < end of C, counted through all matrices of the batch (0 to batches x M); or, of a
-single product by columns, the panels whose first column is in that range (0 to N). However they are divided among
+single product by columns, the panels whose first column is in that range (0 to N). Of a product in blocks it adds the
+steps from <= k < to, whole blocks (0 to K), the first of which overwrites C. However they are divided among
 calls, each element comes out with the same bits: the order of its sum depends on the specification alone. Two calls may
 run at the same time with scratch memory of their own.
 
@@ -16,7 +17,7 @@ of high-performance matrix multiplication" (2008), with the small operand in the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +75,7 @@ def emit_product(
         **extras,
         "begin": "i64",
         "end": "i64",
+        **(dict.fromkeys(("from", "to"), "i64") if spec.block else {}),
     }
     inner = f"{name}_matrix" if spec.batch else name
     with module.function(inner, internal=bool(spec.batch), noalias=False, **arguments) as b:
@@ -90,7 +92,8 @@ def _over_batch(b: Builder, inner: str, spec: ProductSpec) -> None:
     if not spec.M or not spec.batches:
         return
     size, M = BYTES[spec.dtype], spec.M
-    begin, end = b.args[-2:]
+    places, (begin, end), steps = _parted(b, spec)
+    indices = [i for i in (spec.a_index, spec.b_index) if i is not None]
     scratch = b.args[3]
     with b.loop(b.idiv(begin, M), b.idiv(end + (M - 1), M)) as matrix:
         index: list[Value] = []
@@ -108,10 +111,19 @@ def _over_batch(b: Builder, inner: str, spec: ProductSpec) -> None:
         a, q, c = (
             moved(p, s, size) for p, s in zip(b.args[:3], (spec.a_batch, spec.b_batch, spec.c_batch), strict=True)
         )
-        extras = [moved(p, s, 1) for p, s in zip(b.args[4:-2], spec.extras, strict=True)]
+        strides = [*((i.batch, BYTES[i.kind]) for i in indices), *((s, 1) for s in spec.extras)]
+        beside = [moved(p, *s) for p, s in zip(places, strides, strict=True)]
         first = matrix * M
         low, high = b.sub(begin, first), b.sub(end, first)
-        b.call(inner, a, q, c, scratch, *extras, b.select(low > 0, low, 0), b.select(high < M, high, M))
+        b.call(inner, a, q, c, scratch, *beside, b.select(low > 0, low, 0), b.select(high < M, high, M), *steps)
+
+
+def _parted(b: Builder, spec: ProductSpec) -> tuple[Sequence[Value], Sequence[Value], Sequence[Value]]:
+    """The arguments of a product after the scratch memory: indices and extras, the range of rows, that of steps."""
+    rest = b.args[4:]
+    steps = 2 if spec.block else 0
+    at = len(rest) - steps - 2
+    return rest[:at], rest[at : at + 2], rest[at + 2 :]
 
 
 class _Layout:
@@ -139,12 +151,12 @@ class _Layout:
 
 
 @contextmanager
-def _span(b: Builder, total: int | Value, step: int) -> Iterator[Value]:
-    """``range(0, total, step)``, without a loop where it is a single round (of none, if total is 0)."""
-    if isinstance(total, int) and total <= step:
-        yield b.i64(0)
+def _span(b: Builder, start: int | Value, stop: int | Value, step: int) -> Iterator[Value]:
+    """``range(start, stop, step)``, without a loop where it is a single round (of none, if there is nothing in it)."""
+    if isinstance(start, int) and isinstance(stop, int) and stop - start <= step:
+        yield b.i64(start)
     else:
-        with b.loop(0, total, step) as i:
+        with b.loop(start, stop, step) as i:
             yield i
 
 
@@ -164,9 +176,9 @@ class _Product:
     def __init__(self, b: Builder, spec: ProductSpec, plan: Plan, layout: _Layout, columns: bool) -> None:
         self.b, self.spec, self.plan, self.layout = b, spec, plan, layout
         self.a, self.p, self.c, self.scratch = b.args[:4]
-        indices = b.args[4 : len(b.args) - 2 - len(spec.extras)]
-        self.extras = b.args[4 + len(indices) : -2]
-        self.begin, self.end = b.args[-2:]
+        places, (self.begin, self.end), self.steps = _parted(b, spec)
+        count = len(places) - len(spec.extras)
+        indices, self.extras = places[:count], places[count:]
         self.columns = (self.begin, self.end) if columns else None
         if columns:
             self.begin, self.end = b.i64(0), b.i64(spec.M)
@@ -228,7 +240,7 @@ class _Product:
         heights = self.heights()
         for run, per in zip(plan.runs, self.layout.chunks, strict=True):
             per = per if plan.pack else run.count
-            with self.panels(run, per) as (panel, panels), _span(b, spec.K, plan.depth) as k:
+            with self.panels(run, per) as (panel, panels), self.blocks() as k:
                 depth = _rest(b, spec.K, k, plan.depth)
                 if plan.pack:
                     with b.loop(0, panels) as j:
@@ -238,11 +250,18 @@ class _Product:
                         self.row_of_tiles(run, per, panel, panels, k, depth, z, row)
 
     @contextmanager
+    def blocks(self) -> Iterator[Value]:
+        """The blocks of k: the first step of each."""
+        steps: tuple[int | Value, int | Value] = (0, self.spec.K) if not self.steps else (self.steps[0], self.steps[1])
+        with _span(self.b, *steps, self.plan.depth) as k:
+            yield k
+
+    @contextmanager
     def panels(self, run: Run, per: int) -> Iterator[tuple[Value, Value]]:
         """The panels of a run, ``per`` at a time: the first, and how many."""
         b = self.b
         if self.columns is None:
-            with _span(b, run.count, per) as panel:
+            with _span(b, 0, run.count, per) as panel:
                 yield panel, _rest(b, run.count, panel, per)
             return
         first, end = (b.idiv(b.sub(c, run.start) + (run.columns - 1), run.columns) for c in self.columns)

@@ -28,12 +28,14 @@ Epilogue = Callable[..., Any]
 class Index:
     """Rows chosen by index: of what integer ``kind``, how many elements apart, of a table of ``size`` rows.
 
-    An index -size <= i < 0 counts from the end; others out of [0, size) must not occur.
+    An index -size <= i < 0 counts from the end; others out of [0, size) must not occur. ``batch``: the distance, in
+    elements, of the indices of two matrices along each batch dimension.
     """
 
     kind: str
     stride: int
     size: int
+    batch: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ class ProductSpec:
             take any power of two as width and treat lanes independently. It may read C only through an extra pointer.
         extras: one entry per extra pointer: its distance along each batch dimension, in bytes.
         a_index: row i of A is row index[i] of the table at A; ``b_index``: row k of B is row index[k] of the table at
-            B. Only for rows that are contiguous, and without a batch.
+            B. Only for rows that are contiguous; all matrices of a batch have one table.
+        block: the sums over k are computed in blocks of so many steps, some of which a call may add to what is in C
+            (the first one overwrites it). It divides K; only without an epilogue. 0: as the plan has it, at once.
     """
 
     M: int
@@ -74,6 +78,7 @@ class ProductSpec:
     extras: tuple[tuple[int, ...], ...] = ()
     a_index: Index | None = None
     b_index: Index | None = None
+    block: int = 0
 
     def __post_init__(self) -> None:
         if self.dtype not in ("f32", "f64"):
@@ -85,9 +90,18 @@ class ProductSpec:
                 raise ValueError(f"{name} needs a stride for each of the {len(self.batch)} batch dimensions")
         if any(len(e) != len(self.batch) for e in self.extras):
             raise ValueError(f"each extra pointer needs a stride for each of the {len(self.batch)} batch dimensions")
-        for index, strides in ((self.a_index, self.a_strides), (self.b_index, self.b_strides)):
-            if index is not None and (self.batch or strides[1] != 1):
-                raise ValueError(f"rows by index are contiguous and without a batch; got strides {strides}")
+        for index, own in (
+            (self.a_index, (self.a_strides, self.a_batch)),
+            (self.b_index, (self.b_strides, self.b_batch)),
+        ):
+            if index is None:
+                continue
+            if own[0][1] != 1 or any(own[1]):
+                raise ValueError(f"rows by index are contiguous rows of one table; got strides {own}")
+            if len(index.batch) != len(self.batch):
+                raise ValueError(f"indices need a stride for each of the {len(self.batch)} batch dimensions")
+        if self.block and (self.K % self.block or self.epilogue is not None or self.accumulate):
+            raise ValueError(f"blocks of {self.block} steps need K divisible by them and no epilogue; got K = {self.K}")
 
     @classmethod
     def contiguous(
@@ -104,8 +118,10 @@ class ProductSpec:
 
     def merged(self) -> ProductSpec:
         """The same product with as few batch dimensions as the strides allow."""
+        indices = [i for i in (self.a_index, self.b_index) if i is not None]
+        beside = [*self.extras, *(i.batch for i in indices)]
         dims: list[tuple[int, ...]] = []
-        for size, *strides in zip(self.batch, self.a_batch, self.b_batch, self.c_batch, *self.extras, strict=True):
+        for size, *strides in zip(self.batch, self.a_batch, self.b_batch, self.c_batch, *beside, strict=True):
             if size == 1:
                 continue
             if dims and all(outer == inner * size for outer, inner in zip(dims[-1][1:], strides, strict=True)):
@@ -113,13 +129,18 @@ class ProductSpec:
             else:
                 dims.append((size, *strides))
         M = self.M
-        if dims and self.epilogue is None:
+        if dims and self.epilogue is None and not indices:
             size, a, b, c = dims[-1][:4]
             if b == 0 and a == M * self.a_strides[0] and c == M * self.c_strides[0]:
                 M, dims = M * size, dims[:-1]
-        columns = [tuple(d[i] for d in dims) for i in range(4 + len(self.extras))]
-        batch, a_batch, b_batch, c_batch, *extras = columns
-        return replace(self, M=M, batch=batch, a_batch=a_batch, b_batch=b_batch, c_batch=c_batch, extras=tuple(extras))
+        columns = [tuple(d[i] for d in dims) for i in range(4 + len(beside))]
+        batch, a_batch, b_batch, c_batch, *rest = columns
+        moved = iter(rest[len(self.extras) :])
+        a_index, b_index = (i and replace(i, batch=next(moved)) for i in (self.a_index, self.b_index))
+        return replace(
+            self, M=M, batch=batch, a_batch=a_batch, b_batch=b_batch, c_batch=c_batch,
+            extras=tuple(rest[: len(self.extras)]), a_index=a_index, b_index=b_index,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -282,14 +303,27 @@ def make_plan(spec: ProductSpec, target: Target) -> Plan:
         return Plan("none")
     costs, width = COSTS[target.level], target.width(BYTES[spec.dtype])
     indexed = spec.a_index is not None or spec.b_index is not None
-    if not indexed and spec.N == 1 and spec.M > 1 and spec.a_strides[0] == 1 and spec.a_strides[1] != 1:
+    if (
+        not indexed
+        and not spec.block
+        and spec.N == 1
+        and spec.M > 1
+        and spec.a_strides[0] == 1
+        and spec.a_strides[1] != 1
+    ):
         return Plan("column", rows=4 * width, depth=spec.K, chains=4)
     plans = [
         _outer(spec, target, costs, width, most, rows)
         for most, high in costs.tiles.items()
         for rows in _heights(spec.M, high)
     ]
-    if not indexed and width <= spec.K and spec.a_strides[1] == 1 and (spec.b_strides[0] == 1 or spec.N == 1):
+    if (
+        not indexed
+        and not spec.block
+        and width <= spec.K
+        and spec.a_strides[1] == 1
+        and (spec.b_strides[0] == 1 or spec.N == 1)
+    ):
         shapes = ((8, 1),) if spec.N == 1 else costs.dots
         plans += [
             _dot(spec, costs, width, rows, columns) for high, columns in shapes for rows in _heights(spec.M, high)
@@ -334,7 +368,7 @@ def _outer(spec: ProductSpec, target: Target, costs: Costs, width: int, most: in
         cost += run.count * (M / rows * K * once + tiles * costs.call + M * p * costs.store)
         packing += run.count * K * run.stride / width * step
     cost += packing
-    depth = even(K, block) if 2 * block < K else K
+    depth = spec.block or (even(K, block) if 2 * block < K else K)
     smaller = M % rows != 0 and rows > 1
     few = rows * min(len(r.pieces) for r in runs) * costs.multiply < costs.latency
     return Plan(

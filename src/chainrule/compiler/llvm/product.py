@@ -21,7 +21,7 @@ def product_spec(p: Product) -> ProductSpec:
         p.a.strides[rank:], p.b.strides[rank:], c.strides[rank:],
         batch=p.batch, a_batch=p.a.strides[:rank], b_batch=p.b.strides[:rank], c_batch=c.strides[:rank],
         epilogue=_epilogue(p), extras=tuple(extras),
-        a_index=_index(p.a_rows), b_index=_index(p.b_rows),
+        a_index=_index(p.a_rows), b_index=_index(p.b_rows), block=p.block,
     )  # fmt: skip
 
 
@@ -31,7 +31,10 @@ def operands(p: Product) -> tuple[list[Access], list[Access]]:
 
 
 def _index(rows: Rows | None) -> Index | None:
-    return None if rows is None else Index(kind_of(rows.index.buffer.dtype), rows.index.strides[0], rows.size)
+    if rows is None:
+        return None
+    *batch, stride = rows.index.strides
+    return Index(kind_of(rows.index.buffer.dtype), stride, rows.size, tuple(batch))
 
 
 def _extras(p: Product) -> list[Access]:

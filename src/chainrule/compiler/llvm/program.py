@@ -3,12 +3,16 @@
 ``i64 run0(table)``: all kernels of a plan without calls (else one function for each stretch between two calls); 0, or
 1 + the number of the kernel whose check failed. ``single``: one kernel, for the verifier. ``parallel``: what each of
 several threads does. ``repeated`` and ``together``: the program again and again (``llvm.repeat``).
+
+Kernels that go through a large batch together (``Plan.chunked``) run in a loop over its chunks. Several threads divide
+the parts of the batch, without waiting for each other in between; if there are not as many parts for each of them, they
+divide the work of every kernel, as they do elsewhere.
 """
 
 from __future__ import annotations
 
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from chainrule.compiler.aliasing import may_fail
 from chainrule.compiler.control.machine import emit_control
@@ -84,6 +88,8 @@ class Code:
         self.scratch = 0
         self.parallel = self.repeats = False
         self._shared: dict[str, _Shared] = {}
+        self._rows: dict[int, int] = {}
+        self._chunked = range(plan.chunked.first, plan.chunked.end) if plan.chunked else range(0)
         self._write()
         self.facts = Facts(tuple(self.steps), self.scratch, self.parallel, self.repeats)
 
@@ -99,8 +105,9 @@ class Code:
                 self.steps.append(None)
                 continue
             if isinstance(kernel, Loop):
-                rows = emit_loop(self.module, name, kernel, shared=self._is_shared[n])
-                if rows:
+                rows = emit_loop(self.module, name, kernel, shared=self._is_shared[n] or n in self._chunked)
+                self._rows[n] = rows
+                if rows and self._is_shared[n]:
                     self._shared[name] = _Shared(rows, 1, work(kernel))
             elif isinstance(kernel, Check):
                 emit_check(self.module, name, kernel)
@@ -130,7 +137,7 @@ class Code:
                 several = spec.batches * spec.M > chosen.rows or (chosen.by_columns and not spec.batch)
                 shared = several and _microseconds(spec) >= SHARED_PRODUCT
             self._is_shared.append(shared)
-        divided = {n: found for n, found in self._products.items() if self._is_shared[n]}
+        divided = {n: p for n, p in self._products.items() if self._is_shared[n] and n not in self._chunked}
         self._by_columns = by_columns(self.plan.kernels, self._is_shared, divided, self.module.target)
 
     def _write_single(self) -> None:
@@ -161,8 +168,17 @@ class Code:
             return
         entry = f"run{len(self.steps)}"
         inner = f"{entry}_body"
+        numbers = [int(name[1:]) for name in names]
+        before = [name for n, name in zip(numbers, names, strict=True) if not self._chunked or n < self._chunked.start]
+        after = [name for n, name in zip(numbers, names, strict=True) if self._chunked and n >= self._chunked.stop]
         with self.module.function(inner, internal=True, inline=False, returns="i64", table="ptr") as b:
-            self._sequence(b, names)
+            self._sequence(b, before)
+            if len(before) + len(after) < len(names):
+                about = self.plan.chunked
+                assert about is not None
+                self._chunks(b, 0, about.chunks, b.pointer(b.args[0], len(self.plan.buffers)))
+            self._sequence(b, after)
+            b.ret(b.i64(0))
         with self.module.function(entry, returns="i64", table="ptr") as b:
             slot = b.alloca(8, 8)
             with b.denormals_flushed():
@@ -180,18 +196,46 @@ class Code:
         size = p.n if columns else spec.batches * spec.M
         if self._is_shared[n] and size > code.grain:
             self._shared[name] = _Shared(size, code.grain, _microseconds(spec))
-        with self.module.function(
-            f"{name}_rows", internal=True, inline=False, table="ptr", begin="i64", end="i64", scratch="ptr"
-        ) as b:
-            table, begin, end, scratch = b.args
+        steps = dict.fromkeys(("from", "to"), "i64") if p.block else {}
+        blocks = f"{name}_blocks" if p.block else f"{name}_rows"
+        rows: dict[str, Any] = {"table": "ptr", "begin": "i64", "end": "i64", "scratch": "ptr"}
+        with self.module.function(blocks, internal=True, inline=False, **rows, **steps) as b:
+            table, begin, end, scratch, *part = b.args
             matrices, extras = (
                 [b.at(b.pointer(table, x.buffer.number), x.offset, kind_of(x.buffer.dtype)) for x in group]
                 for group in operands(p)
             )
-            b.call(code.name, *matrices, scratch, *extras, begin, end)
+            b.call(code.name, *matrices, scratch, *extras, begin, end, *part)
+        if p.block:
+            with self.module.function(f"{name}_rows", internal=True, inline=False, **rows) as b:
+                b.call(blocks, *b.args, b.i64(0), b.i64(p.k))
         with self.module.function(name, internal=True, inline=False, table="ptr") as b:
             scratch = b.pointer(b.args[0], len(self.plan.buffers))
             b.call(f"{name}_rows", b.args[0], b.i64(0), b.i64(size), scratch)
+
+    # ---- chunks
+    def _chunks(self, b: Builder, begin: int | Value, end: int | Value, scratch: Value) -> None:
+        """Run the kernels that go through a batch together for the chunks begin <= c < end."""
+        with b.loop(begin, end) as chunk:
+            for n in self._chunked:
+                self._chunk(b, n, chunk, scratch)
+
+    def _chunk(self, b: Builder, n: int, chunk: Value, scratch: Value) -> None:
+        """A kernel's part of a chunk."""
+        kernel, about, table = self.plan.kernels[n], self.plan.chunked, b.args[0]
+        assert about is not None
+        if isinstance(kernel, Loop):
+            rows = self._rows[n] // about.chunks
+            b.call(f"k{n}_rows", table, chunk * rows, (chunk + 1) * rows)
+            return
+        assert isinstance(kernel, Product)
+        if not kernel.block:
+            b.call(f"k{n}_rows", table, chunk * about.size, (chunk + 1) * about.size, scratch)
+            return
+        each = about.chunks // about.parts
+        part = b.idiv(chunk, each)
+        start = (chunk - part * each) * about.size
+        b.call(f"k{n}_blocks", table, part * kernel.m, (part + 1) * kernel.m, scratch, start, start + about.size)
 
     # ---- several threads
     def _write_parallel(self, names: list[str]) -> None:
@@ -202,30 +246,56 @@ class Code:
         """
         barrier = emit_barrier(self.module)
         arguments = {"table": "ptr", "thread": "i64", "threads": "i64", "block": "ptr"}
-        parts = [
-            [names[n] for n in phase] for phase in phases(self.plan.kernels, [name in self._shared for name in names])
-        ]
+        parts, by_chunks = self._phases(names)
         with self.module.function(
             "parallel_body", internal=True, inline=False, noalias=False, returns="i64", **arguments, before="i64"
         ) as b:
-            threads, block, arrived = b.args[2:]
-            status = b.offset(block, STATUS)
-            for part in parts:
-                failing = self._run_part(b, part, status)
-                if part is parts[-1]:  # the caller waits for all threads to come back
-                    break
-                arrived = arrived + threads
-                b.call(barrier, block, arrived)
-                if failing:
-                    with b.if_(b.ne(b.load(status, "i64"), 0)):
-                        b.ret(b.i64(1))
-            b.ret(b.i64(0))
+            if by_chunks:
+                with b.if_(self._even(b, b.args[2])):
+                    self._run_phases(b, by_chunks, barrier)
+            self._run_phases(b, parts, barrier)
         with self.module.function("parallel", noalias=False, **arguments) as b:
             arrived = b.load(b.offset(b.args[3], START), "i64")
             with b.denormals_flushed():
                 b.call("parallel_body", *b.args, arrived, returns="i64")
-        emit_repeated_together(self.module, "parallel_body", barrier, len(parts) - 1, len(self.plan.buffers))
+
+        def barriers(b: Builder, threads: Value) -> Value:
+            usual = b.i64(len(parts) - 1)
+            return b.select(self._even(b, threads), len(by_chunks) - 1, usual) if by_chunks else usual
+
+        emit_repeated_together(self.module, "parallel_body", barrier, barriers, len(self.plan.buffers))
         self.parallel = True
+
+    def _phases(self, names: list[str]) -> tuple[list[list[str]], list[list[str]]]:
+        """What threads may run without waiting for each other; the same with all chunks as one, [] without any."""
+        kernels, shared = self.plan.kernels, [name in self._shared for name in names]
+
+        def of(start: int, end: int) -> list[list[str]]:
+            return [[names[start + n] for n in phase] for phase in phases(kernels[start:end], shared[start:end])]
+
+        first, end = self._chunked.start, self._chunked.stop
+        by_chunks = [*of(0, first), [], *of(end, len(names))] if first < end else []
+        return of(0, len(names)), by_chunks
+
+    def _even(self, b: Builder, threads: Value) -> Value:
+        """Whether all threads get equally many parts of the batch."""
+        assert self.plan.chunked is not None
+        return b.eq(b.irem(b.i64(self.plan.chunked.parts), threads), 0)
+
+    def _run_phases(self, b: Builder, parts: list[list[str]], barrier: str) -> None:
+        """A thread's share of all phases, and return."""
+        threads, block, arrived = b.args[2:]
+        status = b.offset(block, STATUS)
+        for part in parts:
+            failing = self._run_part(b, part, status) if part else self._run_chunks(b)
+            if part is parts[-1]:  # the caller waits for all threads to come back
+                break
+            arrived = arrived + threads
+            b.call(barrier, block, arrived)
+            if failing:
+                with b.if_(b.ne(b.load(status, "i64"), 0)):
+                    b.ret(b.i64(1))
+        b.ret(b.i64(0))
 
     def _run_part(self, b: Builder, names: list[str], status: Value) -> bool:
         """The kernels of a phase; whether a check among them may fail, which the first thread then notes."""
@@ -244,6 +314,18 @@ class Code:
                     b.store(failed, status)
         return failing
 
+    def _run_chunks(self, b: Builder) -> bool:
+        """This thread's parts of the batch; nothing fails there."""
+        assert self.plan.chunked is not None
+        table, thread, threads = b.args[:3]
+        each = b.idiv(b.i64(self.plan.chunked.chunks), threads)
+        self._chunks(b, thread * each, (thread + 1) * each, self._scratch_of(b, table, thread))
+        return False
+
+    def _scratch_of(self, b: Builder, table: Value, thread: Value) -> Value:
+        """A thread's working memory."""
+        return b.offset(b.pointer(table, len(self.plan.buffers)), thread * stride_of(self.scratch))
+
     def _share(self, b: Builder, name: str, shared: _Shared) -> None:
         """Call a shared kernel for this thread's rows, whole tiles of them."""
         table, thread, threads = b.args[:3]
@@ -252,16 +334,17 @@ class Code:
         last = b.idiv((thread + 1) * tiles, threads) * shared.grain
         last = b.select(b.lt(last, shared.rows), last, b.i64(shared.rows))
         if isinstance(self.plan.kernels[int(name[1:])], Product):
-            scratch = b.offset(b.pointer(table, len(self.plan.buffers)), thread * stride_of(self.scratch))
-            b.call(f"{name}_rows", table, first, last, scratch)
+            b.call(f"{name}_rows", table, first, last, self._scratch_of(b, table, thread))
         else:
             b.call(f"{name}_rows", table, first, last)
 
     def _serial(self, names: list[str]) -> str:
         """A function that runs kernels one after another: 0, or 1 + the number of the one whose check failed."""
-        name = f"serial_{names[0]}"
-        with self.module.function(name, internal=True, inline=False, returns="i64", table="ptr") as b:
-            self._sequence(b, names)
+        name = f"serial_{names[0]}_{names[-1]}"
+        if not self.module.has(name):
+            with self.module.function(name, internal=True, inline=False, returns="i64", table="ptr") as b:
+                self._sequence(b, names)
+                b.ret(b.i64(0))
         return name
 
     def _sequence(self, b: Builder, names: list[str]) -> None:
@@ -274,4 +357,3 @@ class Code:
                     b.ret(b.i64(int(name[1:]) + 1))
             else:
                 b.call(name, b.args[0])
-        b.ret(b.i64(0))

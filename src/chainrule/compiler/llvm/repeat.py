@@ -14,6 +14,7 @@ goes on; then for every move the place in the table and how far its address goes
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -89,10 +90,13 @@ def emit_repeated(module: Module, body: str, buffers: int) -> str:
     return name
 
 
-def emit_repeated_together(module: Module, body: str, barrier: str, barriers: int, buffers: int) -> str:
+def emit_repeated_together(
+    module: Module, body: str, barrier: str, barriers: Callable[[Builder, Value], Value], buffers: int
+) -> str:
     """``void together(table, thread, threads, block)``: the same on several threads.
 
-    ``i64 body(table, thread, threads, block, arrived)`` is one step with so many barriers inside, the first of which
+    ``i64 body(table, thread, threads, block, arrived)`` is one step with ``barriers`` inside, depending on how many
+    threads there are, the first of which
     waits for ``arrived + threads`` arrivals; it returns 1 if a check failed and everybody left early.
     """
     name, inner = "together", "together_body"
@@ -100,13 +104,14 @@ def emit_repeated_together(module: Module, body: str, barrier: str, barriers: in
     with module.function(inner, internal=True, inline=False, noalias=False, **arguments) as b:
         table, thread, threads, block = b.args
         start, status = b.load(b.offset(block, START), "i64"), b.offset(block, STATUS)
+        inside = barriers(b, threads)
         with b.loop(0, b.load(_word(b, table, buffers, COUNT), "i64")) as step:
-            arrived = start + step * threads * (barriers + 2)
+            arrived = start + step * threads * (inside + 2)
             left = b.call(body, table, thread, threads, block, arrived, returns="i64")
             assert left is not None
             with b.if_(b.ne(left, 0)):
                 b.ret()
-            b.call(barrier, block, arrived + threads * (barriers + 1))
+            b.call(barrier, block, arrived + threads * (inside + 1))
             with b.if_(b.ne(b.load(status, "i64"), 0)):
                 b.ret()
             with b.if_(b.eq(thread, 0)):
@@ -115,7 +120,7 @@ def emit_repeated_together(module: Module, body: str, barrier: str, barriers: in
                 b.store(step + 1, _word(b, table, buffers, DONE))
                 with b.if_(b.ne(lost, 0)):
                     b.store(b.i64(LOST), status)
-            b.call(barrier, block, arrived + threads * (barriers + 2))
+            b.call(barrier, block, arrived + threads * (inside + 2))
             with b.if_(b.ne(b.load(status, "i64"), 0)):
                 b.ret()
     with module.function(name, noalias=False, **arguments) as b, b.denormals_flushed():

@@ -41,7 +41,7 @@ def _computed(k: Kernel) -> list[Value]:
 
 def profile(plan: Plan) -> list[int]:
     """The bytes of scratch buffers that are alive while each kernel runs."""
-    first, last = lifetimes(plan.kernels, [layout.buffer for layout in plan.outputs])
+    first, last = lifetimes(plan.kernels, [layout.buffer for layout in plan.outputs], plan.chunked)
     change = [0] * (len(plan.kernels) + 2)
     for b, start in first.items():
         if b.role == SCRATCH:
@@ -87,7 +87,7 @@ class Cut:
             for v in roots:
                 self.readers.setdefault(v, []).append(self.position[i.results[0]])
         self.kept = {self.root.get(v, v) for v in graph.outputs}
-        self.first, self.last = lifetimes(plan.kernels, [layout.buffer for layout in plan.outputs])
+        self.first, self.last = lifetimes(plan.kernels, [layout.buffer for layout in plan.outputs], plan.chunked)
         alive = profile(plan)
         self.peak = alive.index(max(alive))
 
