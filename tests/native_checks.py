@@ -1,17 +1,21 @@
-"""Running a function as machine code under the strictest check there is."""
+"""Running a function as machine code under the strictest check there is, and with all of it divided among threads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 
 import chainrule as cr
 from chainrule.compiler import capture
+from chainrule.compiler.llvm import program as machine_code
 from chainrule.compiler.llvm.target import Target
 from chainrule.compiler.native import NativeProgram
 from chainrule.compiler.program import Program
+from chainrule.compiler.threads import Choice
 from chainrule.compiler.verify import verify_program
 
 
@@ -45,3 +49,35 @@ def checked(
         for a, b in zip(arrays, kept, strict=True):
             assert same(a, b), "an input was written"
     return native
+
+
+@contextmanager
+def everything_divided(columns: int | None = None) -> Iterator[None]:
+    """Threads divide all that can be, however little work there is.
+
+    ``columns``: which of the products go by columns is a random choice, from this seed.
+    """
+    with pytest.MonkeyPatch.context() as m:
+        for name in ("SHARED_LOOP", "SHARED_PRODUCT", "SHARED_PROGRAM"):
+            m.setattr(machine_code, name, 0.0)
+        m.setattr("chainrule.compiler.native.fingerprint", lambda plan: None)
+        m.setattr("chainrule.compiler.native.available_cores", lambda: 4)
+        m.setattr(Choice, "next", lambda self: (True, False))
+        if columns is not None:
+            rng = np.random.default_rng(columns)
+
+            def by_columns(kernels: Any, shared: Any, products: Any, target: Any) -> set[int]:
+                free = [n for n, (spec, plan) in products.items() if plan.by_columns and not spec.batch]
+                return {n for n in free if rng.random() < 0.5}
+
+            m.setattr(machine_code, "by_columns", by_columns)
+        before = cr.get_num_threads()
+        try:
+            yield
+        finally:
+            cr.set_num_threads(before)
+
+
+def bits(tensors: Sequence[cr.Tensor]) -> list[bytes]:
+    """The bytes of some tensors."""
+    return [t.numpy(force=True).tobytes() for t in tensors]

@@ -1,6 +1,5 @@
 """Random programs on several threads, with everything divided that can be: the same bits as on one thread."""
 
-from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
@@ -13,37 +12,8 @@ from chainrule import nn
 
 pytest.importorskip("llvmlite", reason="native code needs llvmlite")
 
-from chainrule.compiler.llvm import program
-from chainrule.compiler.threads import Choice
+from native_checks import bits, everything_divided
 from random_programs import STEP, make, program_of
-
-
-@contextmanager
-def everything_divided(columns=None):
-    """However little work there is; ``columns``: a random choice of the products that go by columns."""
-    with pytest.MonkeyPatch.context() as m:
-        for name in ("SHARED_LOOP", "SHARED_PRODUCT", "SHARED_PROGRAM"):
-            m.setattr(program, name, 0.0)
-        m.setattr("chainrule.compiler.native.fingerprint", lambda plan: None)
-        m.setattr("chainrule.compiler.native.available_cores", lambda: 4)
-        m.setattr(Choice, "next", lambda self: (True, False))
-        if columns is not None:
-            rng = np.random.default_rng(columns)
-
-            def by_columns(kernels, shared, products, target):
-                free = [n for n, (spec, plan) in products.items() if plan.by_columns and not spec.batch]
-                return {n for n in free if rng.random() < 0.5}
-
-            m.setattr(program, "by_columns", by_columns)
-        before = cr.get_num_threads()
-        try:
-            yield
-        finally:
-            cr.set_num_threads(before)
-
-
-def bits(tensors):
-    return [t.numpy(force=True).tobytes() for t in tensors]
 
 
 @settings(max_examples=40, deadline=None)

@@ -145,13 +145,19 @@ def test_a_changed_input_is_found(monkeypatch):
 def test_a_wrong_product_is_found(monkeypatch):
     real = program.emit_product
 
-    def shorter(module, name, spec, plan, columns):
-        return real(module, name, spec.__class__(**{**spec.__dict__, "K": spec.K - 1}), columns=columns)
+    def shorter(module, name, spec, plan, **more):
+        return real(module, name, spec.__class__(**{**spec.__dict__, "K": spec.K - 1}), **more)
 
     monkeypatch.setattr(program, "emit_product", shorter)
     with pytest.raises(VerificationError) as caught:
         verified(lambda x, y: x @ y, cr.rand(4, 7), cr.rand(7, 5))
     assert caught.value.instruction.op.name == "matmul"
+
+
+def test_denormal_halves_are_rounded_by_more_than_their_last_place():
+    x, w = cr.randn(30, 5), cr.randn(5, 40)
+    verified(lambda x, w: (x @ w * 1e-6).to(cr.float16), x, w)
+    verified(lambda x, w: (x.double() @ w.double() * 1e-39).to(cr.float32), x, w)
 
 
 def test_errors_do_not_add_up_over_kernels():

@@ -306,7 +306,7 @@ def _cast(x: Range, value: Array) -> Range:
             return flushed(Range(value, signed=x.signed))
         info = np.finfo(dtype)
         step = 0.0 if wide and source.kind == "f" else float(info.eps)
-        low, high = low - step * abs(low), high + step * abs(high)
+        low, high = (e + side * step * (abs(e) + float(info.tiny)) for e, side in ((low, -1), (high, 1)))
         low, high = overflowed(low, high, info, step)
         low, high = np.where(np.isinf(x.low), x.low, low), np.where(np.isinf(x.high), x.high, high)
         return flushed(Range(value, low, high, x.free, signed=False))

@@ -58,6 +58,8 @@ def _program(number: int, bound: BoundProgram, kernels: bool, graph: bool) -> li
         lines += _recomputed(native.recomputed)
     shared = "on several threads where that is quicker" if native.parallel else "on one thread"
     lines.append(f"  {len(plan.kernels)} kernels, {shared}")
+    if plan.chunked is not None:
+        lines.append(f"  a large batch goes through {plan.chunked}")
     if plan.calls:
         names = sorted({c.instruction.op.name for c in plan.calls})
         lines.append(f"  without machine code, run by their NumPy kernels: {', '.join(names)}")

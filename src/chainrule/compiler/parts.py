@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from math import log2
 from typing import NamedTuple
 
@@ -25,7 +24,6 @@ class Division(NamedTuple):
         return self.rows // self.size
 
 
-@cache
 def division_of(rows: int) -> Division | None:
     """How a number of rows is cut, which depends on nothing else; None if they are few or have no such divisors."""
     parts = MOST_PARTS

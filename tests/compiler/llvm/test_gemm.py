@@ -331,8 +331,17 @@ def test_rows_by_index_have_limits() -> None:
     index = Index("i64", 1, 5)
     with pytest.raises(ValueError, match="rows by index are contiguous"):
         ProductSpec.contiguous(3, 4, 5, ta=True, a_index=index)
-    with pytest.raises(ValueError, match="rows by index are contiguous"):
-        ProductSpec.contiguous(3, 4, 5, b_index=index, batch=(2,), a_batch=(15,), b_batch=(0,), c_batch=(12,))
+    batch = {"batch": (2,), "a_batch": (15,), "c_batch": (12,)}
+    with pytest.raises(ValueError, match="rows of one table"):
+        ProductSpec.contiguous(3, 4, 5, b_index=replace(index, batch=(5,)), **batch, b_batch=(20,))
+    with pytest.raises(ValueError, match="a stride for each of the 1 batch dimensions"):
+        ProductSpec.contiguous(3, 4, 5, b_index=index, **batch, b_batch=(0,))
+
+
+def test_blocks_have_limits() -> None:
+    for more in ({"block": 3}, {"block": 2, "accumulate": True}, {"block": 2, "epilogue": add_row, "extras": ((),)}):
+        with pytest.raises(ValueError, match="need K divisible by them and no epilogue"):
+            ProductSpec.contiguous(4, 5, 10 if more["block"] == 3 else 8, **more)
 
 
 @pytest.mark.parametrize("epilogue", [None, add_row])

@@ -2,13 +2,14 @@
 
 :func:`emit_product` adds to a module the function ::
 
-    void name(ptr A, ptr B, ptr C, ptr scratch, ptr indices..., ptr extras..., i64 begin, i64 end, [i64 from, i64 to])
+    void name(ptr A, ptr B, ptr C, ptr scratch, ptr indices..., ptr extras..., i64 begin, i64 end, ...)
 
 that computes the rows begin <= i < end of C, counted through all matrices of the batch (0 to batches x M); or, of a
-single product by columns, the panels whose first column is in that range (0 to N). Of a product in blocks it adds the
-steps from <= k < to, whole blocks (0 to K), the first of which overwrites C. However they are divided among
-calls, each element comes out with the same bits: the order of its sum depends on the specification alone. Two calls may
-run at the same time with scratch memory of their own.
+single product by columns, the panels whose first column is in that range (0 to N). Of a product in blocks,
+``i64 from, i64 to`` follow: it adds the steps from <= k < to, whole blocks (0 to K), the first of which overwrites C.
+Of a product that keeps B packed, ``i64 fresh`` follows: whether to pack it, or to find it in scratch. However they are
+divided among calls, each element comes out with the same bits: the order of its sum depends on the specification alone.
+Two calls may run at the same time with scratch memory of their own.
 
 Loops around a tile: panels of columns in chunks that stay in the level-2 cache, blocks of k, tiles of rows, panels. See
 :mod:`~chainrule.compiler.llvm.gemm_plan` for the choice of code; the scheme is that of Goto and van de Geijn, "Anatomy
@@ -41,16 +42,23 @@ class ProductCode:
         scratch: bytes of scratch memory that a call needs (best aligned to 64).
         grain: rows in a tile: divide rows among threads by multiples of it and no tile is cut; 1 by columns.
         plan: what was chosen, for printing.
+        keeps: whether B may stay packed in scratch from call to call.
     """
 
     name: str
     scratch: int
     grain: int
     plan: Plan
+    keeps: bool
 
 
 def emit_product(
-    module: Module, name: str, spec: ProductSpec, plan: Plan | None = None, columns: bool = False
+    module: Module,
+    name: str,
+    spec: ProductSpec,
+    plan: Plan | None = None,
+    columns: bool = False,
+    keep: bool = False,
 ) -> ProductCode:
     """Add the function of a product to a module.
 
@@ -60,10 +68,11 @@ def emit_product(
         spec: the product.
         plan: overrides the choice from the table of costs.
         columns: the function computes a range of columns, not of rows; only where ``plan.by_columns`` allows it.
+        keep: let B stay packed from call to call, if all of it is packed at once; see ``ProductCode.keeps``.
     """
     spec = spec.merged()
     plan = plan or make_plan(spec, module.target)
-    layout = _Layout(spec, plan, COSTS[module.target.level])
+    layout = _Layout(spec, plan, COSTS[module.target.level], keep and not spec.batch)
     extras = {f"extra{i}": "ptr" for i in range(len(spec.extras))}
     indices = {name: "ptr" for name in ("a_index", "b_index") if getattr(spec, name)}
     arguments: dict[str, Any] = {
@@ -76,6 +85,7 @@ def emit_product(
         "begin": "i64",
         "end": "i64",
         **(dict.fromkeys(("from", "to"), "i64") if spec.block else {}),
+        **({"fresh": "i64"} if layout.keeps else {}),
     }
     inner = f"{name}_matrix" if spec.batch else name
     with module.function(inner, internal=bool(spec.batch), noalias=False, **arguments) as b:
@@ -84,7 +94,7 @@ def emit_product(
     if spec.batch:
         with module.function(name, noalias=False, **arguments) as b:
             _over_batch(b, inner, spec)
-    return ProductCode(name, layout.total, 1 if columns else plan.rows, plan)
+    return ProductCode(name, layout.total, 1 if columns else plan.rows, plan, layout.keeps)
 
 
 def _over_batch(b: Builder, inner: str, spec: ProductSpec) -> None:
@@ -92,7 +102,7 @@ def _over_batch(b: Builder, inner: str, spec: ProductSpec) -> None:
     if not spec.M or not spec.batches:
         return
     size, M = BYTES[spec.dtype], spec.M
-    places, (begin, end), steps = _parted(b, spec)
+    places, (begin, end), steps, _ = _parted(b, spec)
     indices = [i for i in (spec.a_index, spec.b_index) if i is not None]
     scratch = b.args[3]
     with b.loop(b.idiv(begin, M), b.idiv(end + (M - 1), M)) as matrix:
@@ -118,18 +128,18 @@ def _over_batch(b: Builder, inner: str, spec: ProductSpec) -> None:
         b.call(inner, a, q, c, scratch, *beside, b.select(low > 0, low, 0), b.select(high < M, high, M), *steps)
 
 
-def _parted(b: Builder, spec: ProductSpec) -> tuple[Sequence[Value], Sequence[Value], Sequence[Value]]:
-    """The arguments of a product after the scratch memory: indices and extras, the range of rows, that of steps."""
+def _parted(b: Builder, spec: ProductSpec) -> tuple[Sequence[Value], ...]:
+    """The arguments after the scratch memory: indices and extras, the range of rows, that of steps, and ``fresh``."""
+    count = len(spec.extras) + sum(1 for i in (spec.a_index, spec.b_index) if i)
     rest = b.args[4:]
-    steps = 2 if spec.block else 0
-    at = len(rest) - steps - 2
-    return rest[:at], rest[at : at + 2], rest[at + 2 :]
+    steps = count + 2 + (2 if spec.block else 0)
+    return rest[:count], rest[count : count + 2], rest[count + 2 : steps], rest[steps:]
 
 
 class _Layout:
     """What lies where in scratch, in bytes: panels of B, partial sums."""
 
-    def __init__(self, spec: ProductSpec, plan: Plan, costs: Costs) -> None:
+    def __init__(self, spec: ProductSpec, plan: Plan, costs: Costs, keep: bool) -> None:
         size = BYTES[spec.dtype]
         self.chunks: list[int] = []  # panels of each run that are packed at a time
         panels = 0
@@ -141,6 +151,13 @@ class _Layout:
             self.chunks.append(per)
             if plan.pack:
                 panels = max(panels, per * plan.depth * run.stride * size)
+        everything = all(run.count == per for run, per in zip(plan.runs, self.chunks, strict=True))
+        #: whether all of B has its place, each run's panels after those of the run before
+        self.keeps = keep and plan.family == "outer" and bool(plan.pack) and not blocked and everything
+        self.runs = [0] * len(plan.runs)
+        if self.keeps:
+            sizes = [run.count * plan.depth * run.stride * size for run in plan.runs]
+            self.runs, panels = [sum(sizes[:i]) for i in range(len(sizes))], sum(sizes)
         self.partial = -(-panels // 64) * 64
         self.row = sum(r.count * r.stride for r in plan.runs) if blocked and spec.epilogue else 0
         #: addresses of the rows of A of a tile, if they are found by index
@@ -176,7 +193,7 @@ class _Product:
     def __init__(self, b: Builder, spec: ProductSpec, plan: Plan, layout: _Layout, columns: bool) -> None:
         self.b, self.spec, self.plan, self.layout = b, spec, plan, layout
         self.a, self.p, self.c, self.scratch = b.args[:4]
-        places, (self.begin, self.end), self.steps = _parted(b, spec)
+        places, (self.begin, self.end), self.steps, self.fresh = _parted(b, spec)
         count = len(places) - len(spec.extras)
         indices, self.extras = places[:count], places[count:]
         self.columns = (self.begin, self.end) if columns else None
@@ -238,16 +255,24 @@ class _Product:
         """Tiles that take a vector of columns and step through k."""
         b, spec, plan = self.b, self.spec, self.plan
         heights = self.heights()
-        for run, per in zip(plan.runs, self.layout.chunks, strict=True):
+        for run, per, place in zip(plan.runs, self.layout.chunks, self.layout.runs, strict=True):
             per = per if plan.pack else run.count
+            packed = b.offset(self.scratch, place) if place else self.scratch
+
+            def pack(k: Value, depth: Value, panel: Value, panels: Value, run: Run = run, at: Value = packed) -> None:
+                with b.loop(0, panels) as j:
+                    self.pack(run, at, panel, j, k, depth)
+
             with self.panels(run, per) as (panel, panels), self.blocks() as k:
                 depth = _rest(b, spec.K, k, plan.depth)
-                if plan.pack:
-                    with b.loop(0, panels) as j:
-                        self.pack(run, panel, j, k, depth)
+                if self.fresh:
+                    with b.if_(b.ne(self.fresh[0], 0)):
+                        pack(k, depth, panel, panels)
+                elif plan.pack:
+                    pack(k, depth, panel, panels)
                 for z, low, high in heights:
                     with b.loop(low, high, z) as row:
-                        self.row_of_tiles(run, per, panel, panels, k, depth, z, row)
+                        self.row_of_tiles(run, packed, per, panel, panels, k, depth, z, row)
 
     @contextmanager
     def blocks(self) -> Iterator[Value]:
@@ -271,11 +296,11 @@ class _Product:
             left = b.sub(end, panel)
             yield panel, b.select(left < per, left, per)
 
-    def pack(self, run: Run, panel: Value, j: Value, k: Value, depth: Value) -> None:
-        """Copy panel ``panel + j`` of a run, a block of k, to place j."""
+    def pack(self, run: Run, packed: Value, panel: Value, j: Value, k: Value, depth: Value) -> None:
+        """Copy panel ``panel + j`` of a run, a block of k, to place j of those that are packed."""
         b, spec, plan, module = self.b, self.spec, self.plan, self.b.module
         b_k, b_n = spec.b_strides
-        place = b.offset(self.scratch, j * (plan.depth * run.stride * self.size))
+        place = b.offset(packed, j * (plan.depth * run.stride * self.size))
         source = self.at(self.p, (k, 0 if spec.b_index else b_k), ((panel + j) * run.columns + run.start, b_n))
         if plan.pack == "rows":
             index = source
@@ -351,7 +376,7 @@ class _Product:
         return places
 
     def row_of_tiles(
-        self, run: Run, per: int, panel: Value, panels: Value, k: Value, depth: Value, z: int, row: Value
+        self, run: Run, packed: Value, per: int, panel: Value, panels: Value, k: Value, depth: Value, z: int, row: Value
     ) -> None:
         """Tiles side by side: one strip of A with some panels of a run."""
         b, spec, plan = self.b, self.spec, self.plan
@@ -372,7 +397,7 @@ class _Product:
         with b.loop(0, panels) as j:
             column = (panel + j) * run.columns + run.start
             if plan.pack:
-                p = b.offset(self.scratch, j * (plan.depth * run.stride * self.size))
+                p = b.offset(packed, j * (plan.depth * run.stride * self.size))
             else:
                 p = self.at(self.p, (k, spec.b_strides[0]), (column, spec.b_strides[1]))
             places = self.announce(ahead, run, per, j, panel, k, z, row) if ahead else a

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from chainrule.compiler.aliasing import may_fail
 from chainrule.compiler.control.machine import emit_control
-from chainrule.compiler.kernels import Call, Check, Loop, Plan, Product, Routine
+from chainrule.compiler.kernels import Call, Check, Kernel, Loop, Plan, Product, Routine
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.gemm import emit_product
 from chainrule.compiler.llvm.gemm_plan import Plan as GemmPlan
@@ -88,41 +88,48 @@ class Code:
         self.scratch = 0
         self.parallel = self.repeats = False
         self._shared: dict[str, _Shared] = {}
+        #: rows of the loops, as threads and chunks divide them; working memory of the products that keep B packed
         self._rows: dict[int, int] = {}
+        self._kept: dict[int, int] = {}
         self._chunked = range(plan.chunked.first, plan.chunked.end) if plan.chunked else range(0)
         self._write()
         self.facts = Facts(tuple(self.steps), self.scratch, self.parallel, self.repeats)
 
     def _write(self) -> None:
         """All kernels as functions, and a function per stretch of kernels between two calls."""
-        stretch: list[str] = []
         self._divide()
-        for n, kernel in enumerate(self.plan.kernels):
-            name = f"k{n}"
-            if isinstance(kernel, Call):
-                self._close(stretch)
-                stretch = []
-                self.steps.append(None)
-                continue
-            if isinstance(kernel, Loop):
-                rows = emit_loop(self.module, name, kernel, shared=self._is_shared[n] or n in self._chunked)
-                self._rows[n] = rows
-                if rows and self._is_shared[n]:
-                    self._shared[name] = _Shared(rows, 1, work(kernel))
-            elif isinstance(kernel, Check):
-                emit_check(self.module, name, kernel)
-            elif isinstance(kernel, Routine):
-                (emit_routine if kernel.control is None else emit_control)(self.module, name, kernel)
+        names = [None if isinstance(k, Call) else self._kernel(n, k) for n, k in enumerate(self.plan.kernels)]
+        #: where the memory starts of the products that keep B packed
+        self._packed = -(-self.scratch // 64) * 64
+        self.scratch = self._packed + sum(self._kept.values())
+        for called, group in groupby(names, lambda name: name is None):
+            if called:
+                self.steps += list(group)
             else:
-                self._product(n, kernel)
-            stretch.append(name)
-        self._close(stretch)
+                self._close([name for name in group if name is not None])
         self._write_single()
         self.repeats = len(self.steps) == 1 and self.steps[0] is not None
         if self.repeats:
             emit_repeated(self.module, f"{self.steps[0]}_body", len(self.plan.buffers))
-        if len(self.steps) == 1 and sum(s.work for s in self._shared.values()) >= SHARED_PROGRAM:
-            self._write_parallel(stretch)
+        if self.repeats and sum(s.work for s in self._shared.values()) >= SHARED_PROGRAM:
+            self._write_parallel([name for name in names if name is not None])
+
+    def _kernel(self, n: int, kernel: Kernel) -> str:
+        """Kernel n as a function, whose name is returned."""
+        name = f"k{n}"
+        if isinstance(kernel, Loop):
+            rows = emit_loop(self.module, name, kernel, shared=self._is_shared[n] or n in self._chunked)
+            self._rows[n] = rows
+            if rows and self._is_shared[n]:
+                self._shared[name] = _Shared(rows, 1, work(kernel))
+        elif isinstance(kernel, Check):
+            emit_check(self.module, name, kernel)
+        elif isinstance(kernel, Routine):
+            (emit_routine if kernel.control is None else emit_control)(self.module, name, kernel)
+        else:
+            assert isinstance(kernel, Product)
+            self._product(n, kernel)
+        return name
 
     def _divide(self) -> None:
         """Choose the code of the products, and what threads divide among themselves, and how."""
@@ -164,19 +171,14 @@ class Code:
 
     def _close(self, names: list[str]) -> None:
         """``i64 run(table)``: 0, or 1 + the number of the kernel whose check failed."""
-        if not names:
-            return
         entry = f"run{len(self.steps)}"
         inner = f"{entry}_body"
-        numbers = [int(name[1:]) for name in names]
-        before = [name for n, name in zip(numbers, names, strict=True) if not self._chunked or n < self._chunked.start]
-        after = [name for n, name in zip(numbers, names, strict=True) if self._chunked and n >= self._chunked.stop]
+        before, inside, after = self._around(names)
         with self.module.function(inner, internal=True, inline=False, returns="i64", table="ptr") as b:
             self._sequence(b, before)
-            if len(before) + len(after) < len(names):
-                about = self.plan.chunked
-                assert about is not None
-                self._chunks(b, 0, about.chunks, b.pointer(b.args[0], len(self.plan.buffers)))
+            if inside:
+                assert self.plan.chunked is not None
+                self._chunks(b, 0, self.plan.chunked.chunks, b.pointer(b.args[0], len(self.plan.buffers)))
             self._sequence(b, after)
             b.ret(b.i64(0))
         with self.module.function(entry, returns="i64", table="ptr") as b:
@@ -188,27 +190,36 @@ class Code:
             b.ret(b.load(slot, "i64"))
         self.steps.append(entry)
 
+    def _around(self, names: list[str]) -> tuple[list[str], list[str], list[str]]:
+        """Of some kernels in a row those before the chunks, those that go by chunks, those after."""
+        chunked = {f"k{n}" for n in self._chunked}
+        inside = [name for name in names if name in chunked]
+        start = names.index(inside[0]) if inside else len(names)
+        return names[:start], inside, names[start + len(inside) :]
+
     def _product(self, n: int, p: Product) -> None:
         name, (spec, plan) = f"k{n}", self._products[n]
         columns = n in self._by_columns
-        code = emit_product(self.module, f"{name}_product", spec, plan, columns=columns)
+        code = emit_product(self.module, f"{name}_product", spec, plan, columns=columns, keep=n in self._chunked)
         self.scratch = max(self.scratch, code.scratch)
+        if code.keeps:
+            self._kept[n] = -(-code.scratch // 64) * 64
         size = p.n if columns else spec.batches * spec.M
         if self._is_shared[n] and size > code.grain:
             self._shared[name] = _Shared(size, code.grain, _microseconds(spec))
-        steps = dict.fromkeys(("from", "to"), "i64") if p.block else {}
-        blocks = f"{name}_blocks" if p.block else f"{name}_rows"
+        names = ("from", "to") if p.block else ("fresh",) if code.keeps else ()
+        more, part_of = dict.fromkeys(names, "i64"), f"{name}_part" if names else f"{name}_rows"
         rows: dict[str, Any] = {"table": "ptr", "begin": "i64", "end": "i64", "scratch": "ptr"}
-        with self.module.function(blocks, internal=True, inline=False, **rows, **steps) as b:
+        with self.module.function(part_of, internal=True, inline=False, **rows, **more) as b:
             table, begin, end, scratch, *part = b.args
             matrices, extras = (
                 [b.at(b.pointer(table, x.buffer.number), x.offset, kind_of(x.buffer.dtype)) for x in group]
                 for group in operands(p)
             )
             b.call(code.name, *matrices, scratch, *extras, begin, end, *part)
-        if p.block:
+        if names:
             with self.module.function(f"{name}_rows", internal=True, inline=False, **rows) as b:
-                b.call(blocks, *b.args, b.i64(0), b.i64(p.k))
+                b.call(part_of, *b.args, *([b.i64(0), b.i64(p.k)] if p.block else [b.i64(1)]))
         with self.module.function(name, internal=True, inline=False, table="ptr") as b:
             scratch = b.pointer(b.args[0], len(self.plan.buffers))
             b.call(f"{name}_rows", b.args[0], b.i64(0), b.i64(size), scratch)
@@ -218,10 +229,10 @@ class Code:
         """Run the kernels that go through a batch together for the chunks begin <= c < end."""
         with b.loop(begin, end) as chunk:
             for n in self._chunked:
-                self._chunk(b, n, chunk, scratch)
+                self._chunk(b, n, chunk, b.cast(b.eq(chunk, begin), "i64"), scratch)
 
-    def _chunk(self, b: Builder, n: int, chunk: Value, scratch: Value) -> None:
-        """A kernel's part of a chunk."""
+    def _chunk(self, b: Builder, n: int, chunk: Value, first: Value, scratch: Value) -> None:
+        """A kernel's part of a chunk; whether it is the first one of this thread."""
         kernel, about, table = self.plan.kernels[n], self.plan.chunked, b.args[0]
         assert about is not None
         if isinstance(kernel, Loop):
@@ -229,13 +240,18 @@ class Code:
             b.call(f"k{n}_rows", table, chunk * rows, (chunk + 1) * rows)
             return
         assert isinstance(kernel, Product)
-        if not kernel.block:
-            b.call(f"k{n}_rows", table, chunk * about.size, (chunk + 1) * about.size, scratch)
-            return
-        each = about.chunks // about.parts
-        part = b.idiv(chunk, each)
-        start = (chunk - part * each) * about.size
-        b.call(f"k{n}_blocks", table, part * kernel.m, (part + 1) * kernel.m, scratch, start, start + about.size)
+        rows = chunk * about.size, (chunk + 1) * about.size
+        if kernel.block:
+            each = about.chunks // about.parts
+            part = b.idiv(chunk, each)
+            start = (chunk - part * each) * about.size
+            rows = part * kernel.m, (part + 1) * kernel.m
+            b.call(f"k{n}_part", table, *rows, scratch, start, start + about.size)
+        elif n in self._kept:
+            place = self._packed + sum(size for m, size in self._kept.items() if m < n)
+            b.call(f"k{n}_part", table, *rows, b.offset(scratch, place), first)
+        else:
+            b.call(f"k{n}_rows", table, *rows, scratch)
 
     # ---- several threads
     def _write_parallel(self, names: list[str]) -> None:

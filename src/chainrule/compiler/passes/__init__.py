@@ -10,7 +10,7 @@ from chainrule.compiler.passes.control import prune
 from chainrule.compiler.passes.decompose import decompose
 from chainrule.compiler.passes.sharing import share
 from chainrule.compiler.passes.simplify import deduplicate, fold, simplify
-from chainrule.compiler.passes.split import split
+from chainrule.compiler.passes.split import split_sums
 from chainrule.ir.graph import Graph, verify
 
 __all__ = ["PIPELINE", "Pass", "Report", "optimize"]
@@ -42,9 +42,7 @@ PIPELINE = (
     Pass("deduplicate", "an expression that forward and backward share is computed once", deduplicate),
     Pass("share among loops", "a backward loop need not compute again what the forward loop has had", share),
     Pass("drop dead code", "what the passes above made superfluous", prune),
-    Pass(
-        "split long sums", "sums over a large batch by parts let its rows go through the step while in a cache", split
-    ),
+    Pass("split long sums", "sums over a large batch by parts let its rows pass while in a cache", split_sums),
 )
 
 

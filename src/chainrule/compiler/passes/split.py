@@ -23,10 +23,9 @@ from chainrule.ir.graph import Graph, Instruction, Value
 LEAST_BYTES = 2 << 20
 #: partial results may take this part of the operands' elements
 MOST_PARTIAL = 0.25
-_VIEWS = ("reshape", "permute", "alias", "detach")
 
 
-def split(graph: Graph) -> Graph:
+def split_sums(graph: Graph) -> Graph:
     """The graph with products and sums over the rows of large batches in parts."""
     batches = _batches(graph)
     if not batches:
@@ -45,19 +44,27 @@ def split(graph: Graph) -> Graph:
 
 def _batches(graph: Graph) -> set[int]:
     """Numbers of rows of large matrices that one product takes row by row and another one sums over."""
-    base: dict[Value, Value] = {}
-    by_rows: set[tuple[Value, int]] = set()
-    summed: set[tuple[Value, int]] = set()
+    #: of a view the matrix it shows, and whether transposed
+    shown: dict[Value, tuple[Value, bool]] = {}
+    by_rows: set[Value] = set()
+    summed: set[Value] = set()
     for i in graph.instructions:
-        if i.op.name in _VIEWS:
-            base[i.results[0]] = base.get(i.inputs[0], i.inputs[0])
-        elif i.op.name == "matmul" and len(i.results[0].shape) == 2:
-            x, y = i.inputs
-            rows, inner = x.shape
-            by_rows.add((base.get(x, x), rows))
-            summed.update(((base.get(x, x), inner), (base.get(y, y), inner)))
+        x, result = i.inputs[0] if i.inputs else None, i.results[0]
+        if x is not None and len(x.shape) == len(result.shape) == 2:
+            matrix, turned = shown.get(x, (x, False))
+            if i.op.name in ("alias", "detach") or (i.op.name == "reshape" and x.shape == result.shape):
+                shown[result] = matrix, turned
+            elif i.op.name == "permute":
+                shown[result] = matrix, turned ^ (i.params["perm"] == (1, 0))
+        if i.op.name == "matmul":
+            (left, left_turned), (right, right_turned) = (shown.get(v, (v, False)) for v in i.inputs)
+            (summed if left_turned else by_rows).add(left)
+            if not right_turned:
+                summed.add(right)
     return {
-        rows for v, rows in by_rows & summed if v.nbytes >= LEAST_BYTES and v.dtype.kind == "f" and division_of(rows)
+        v.shape[0]
+        for v in by_rows & summed
+        if len(v.shape) == 2 and v.nbytes >= LEAST_BYTES and v.dtype.kind == "f" and division_of(v.shape[0])
     }
 
 
