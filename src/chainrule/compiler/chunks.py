@@ -44,16 +44,14 @@ def in_blocks(kernels: Sequence[Kernel]) -> list[Kernel]:
 
 def _division(k: Product) -> Division | None:
     """How the rows are cut over which the matrices of a product's batch are sums, part by part."""
-    if len(k.batch) != 1 or k.epilogue is not None:
+    if len(k.batch) != 1 or k.epilogue is not None or k.a_rows:
         return None
     division = division_of(k.batch[0] * k.k)
     if division is None or division.parts != k.batch[0]:
         return None
-    for a, along, rows in ((k.a, -1, k.a_rows), (k.b, -2, k.b_rows)):
-        strides = rows.index.strides if rows else (a.strides[0], a.strides[along])
-        if strides[0] != k.k * strides[1]:
-            return None
-    return division
+    b_strides = k.b_rows.index.strides if k.b_rows else k.b.strides[:2]
+    whole = k.a.strides[0] == k.k * k.a.strides[2] and b_strides[0] == k.k * b_strides[1]
+    return division if whole else None
 
 
 def chunked(kernels: Sequence[Kernel]) -> tuple[list[Kernel], Chunked | None]:
@@ -191,17 +189,14 @@ class _Stretch:
         rows = k.batch[0] * k.k
         if rows != self.division.rows:
             return None
-        out = []
-        for a, index, along, across, count in ((k.a, k.a_rows, -1, -2, k.m), (k.b, k.b_rows, -2, -1, k.n)):
-            if index:
-                out += [
-                    _Use(a.buffer, None, (), False),
-                    _Use(index.index.buffer, index.index._replace(strides=index.index.strides[1:]), (rows,), False),
-                ]
-            else:
-                matrix = a._replace(strides=(a.strides[along], a.strides[across]))
-                out.append(_Use(a.buffer, matrix, (rows, count), False))
-        return out
+        uses = [_Use(k.a.buffer, k.a._replace(strides=(k.a.strides[2], k.a.strides[1])), (rows, k.m), False)]
+        if k.b_rows:
+            index = k.b_rows.index
+            uses.append(_Use(k.b.buffer, None, (), False))
+            uses.append(_Use(index.buffer, index._replace(strides=index.strides[1:]), (rows,), False))
+        else:
+            uses.append(_Use(k.b.buffer, k.b._replace(strides=k.b.strides[1:]), (rows, k.n), False))
+        return uses
 
     def _fits(self, use: _Use) -> bool:
         """Whether chunk c of a kernel meets chunk c alone of what the stretch writes."""
