@@ -190,6 +190,14 @@ def test_a_sum_with_large_results_is_not_split(monkeypatch):
     assert not any(len(k.batch) for k in plan.kernels if isinstance(k, Product))
 
 
+def test_wide_networks_are_left_alone(monkeypatch):
+    """What does not stay in a cache from product to product gains nothing, and would take more memory."""
+    args = operands()
+    assert checked(gradients(mlp, 2, 3, 4), *args).plan.chunked is not None
+    monkeypatch.setattr("chainrule.compiler.chunks.MOST_BYTES", 3 * 100 * 4)
+    assert checked(gradients(mlp, 2, 3, 4), *args).plan.chunked is None
+
+
 def test_the_report_tells():
     step = cr.compile(gradients(mlp, 2, 3, 4))
     step(*operands())

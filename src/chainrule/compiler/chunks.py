@@ -26,6 +26,8 @@ from chainrule.compiler.parts import Division, division_of
 from chainrule.core.shapes import Shape, size_of
 from chainrule.ir.graph import Value
 
+#: bytes of a chunk, in all that is computed from it, beyond which it does not stay in a cache anyway
+MOST_BYTES = 3 << 20
 #: points of a loop that may be done in two: what need not wait for the stretch, and the rest
 SMALL = 1024
 
@@ -114,8 +116,12 @@ class _Stretch:
 
     @property
     def pays(self) -> bool:
-        """Whether a product that takes a batch row by row is inside, and one that sums over its rows."""
-        return {bool(k.block) for k in self.inside if isinstance(k, Product)} == {False, True}
+        """Whether products that take a batch row by row, and sums over its rows, meet it in a cache."""
+        products = [k for k in self.inside if isinstance(k, Product)]
+        made = self._inside.written - self._sums
+        rows = {k.a.buffer: k.m * k.k * k.a.buffer.dtype.itemsize for k in products if not k.block}
+        nbytes = sum(b.nbytes for b in made) + sum(n for b, n in rows.items() if b not in made)
+        return {bool(k.block) for k in products} == {False, True} and nbytes <= MOST_BYTES * self.division.chunks
 
     def take(self, kernels: Sequence[Kernel]) -> None:
         """Place all kernels, in their order."""
