@@ -148,10 +148,16 @@ def test_the_quicker_way_is_chosen_and_tried_again_soon_if_that_was_news():
     choice, trials, shortest = Choice(), 2 * Choice.TRIALS, Choice.SHORTEST
     assert period(choice, 0.004, 0.005) == (trials, shortest, False)
     assert period(choice, 0.004, 0.005) == (trials, 2 * shortest, False)
-    assert period(choice, 0.005, 0.004) == (trials, shortest, True)
-    found = [period(choice, 0.005, 0.004)[1] for _ in range(6)]
+    assert period(choice, 0.00404, 0.004) == (trials, shortest, True)
+    found = [period(choice, 0.00404, 0.004)[1] for _ in range(6)]
     assert found[:2] == [2 * shortest, 4 * shortest]
     assert found[-1] == Choice.LONGEST
+
+
+def test_trials_without_threads_that_pay_lose_little():
+    trials, steps, together = period(Choice(), 0.04, 0.02)
+    assert (trials, steps, together) == (2, 100, True)
+    assert period(Choice(), 0.0015, 0.001)[1] == 200
 
 
 def test_trials_of_short_steps_are_some_time_apart_and_those_of_long_ones_few():

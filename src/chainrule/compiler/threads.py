@@ -60,10 +60,11 @@ class Choice:
     threads (one each if a step takes longer than ``LONG`` seconds); the rest as was quicker, by the second fastest of
     each. A period takes about ``SOON`` seconds (but at least ``SHORTEST`` steps) where that came out otherwise than
     before, and twice the steps of the last one, up to ``LONGEST``, where not. (The first trial often meets threads of
-    other libraries that still wait for more work.)
+    other libraries that still wait for more work.) Where threads pay, it takes as many steps as keep what trials
+    without them lose near the part ``LOSS`` of the time.
     """
 
-    SHORTEST, LONGEST, TRIALS, SOON, LONG = 16, 1024, 4, 0.05, 0.005
+    SHORTEST, LONGEST, TRIALS, SOON, LONG, LOSS = 16, 1024, 4, 0.05, 0.005, 0.01
 
     __slots__ = ("_at", "_period", "_seconds", "together")
 
@@ -85,7 +86,8 @@ class Choice:
         if at == 2 * trials and len(alone) == len(shared) == trials:
             quickest = [sorted(s)[min(1, trials - 1)] for s in self._seconds]
             before, self.together = self.together, quickest[True] < quickest[False]
-            soon = max(self.SHORTEST, int(self.SOON / min(quickest)))
+            lost = trials * (quickest[False] / quickest[True] - 1)
+            soon = max(self.SHORTEST, int(self.SOON / min(quickest)), int(lost / self.LOSS))
             steps = 2 * self._period if self.together == before else soon
             self._period = min(max(steps, soon), self.LONGEST)
         return self.together, False
