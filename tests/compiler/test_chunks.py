@@ -324,7 +324,7 @@ def train(sizes, batch, method, steps=3, **options):
     return bits([*losses, *model.parameters()]), step.bound[0].native.plan.chunked
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.lists(st.integers(1, 60), min_size=2, max_size=4), st.sampled_from([8, 16, 24, 40, 48, 64, 80]),
     st.integers(2, 4), st.sampled_from(["SGD", "Adam"]),
@@ -347,7 +347,7 @@ def test_training_steps(sizes, batch, threads, method):
 STEPS = steps_of(UNARY + BINARY + SHAPES + REDUCE + PLACE + ["matmul"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(STEPS, min_size=1, max_size=8), st.sampled_from([16, 24, 32]), st.integers(0, 3), st.integers(2, 4))
 def test_random_programs_between_products(steps, rows, seed, threads):
     """Whatever lies between the products of a network: kernel by kernel, by chunks, and divided, the same bits."""

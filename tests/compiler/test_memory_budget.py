@@ -146,7 +146,9 @@ def recomputed(graph, budget) -> Recomputed:
 
 
 # ---- the same bits with less memory
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize(
+    "layer", [pytest.param(layer, marks=pytest.mark.slow if layer != "ReLU" else ()) for layer in LAYERS]
+)
 def test_a_budget_changes_no_bit(layer):
     depth = 6 if layer in ("residual", "attention", "loop") else 12
     whole = Job(layer, depth)
@@ -246,6 +248,7 @@ def test_a_compiled_model_whose_loss_is_outside():
 
 
 # ---- how far it goes
+@pytest.mark.slow
 def test_the_peak_grows_with_depth_and_batch_and_with_a_budget_like_the_root_of_the_depth():
     shallow, deep = graph_of("tanh", 16), graph_of("tanh", 64)
     peaks = [plan(g, NATIVE).arena for g in (shallow, deep, graph_of("tanh", 16, 96))]
