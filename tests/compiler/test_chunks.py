@@ -182,6 +182,12 @@ def test_few_rows_and_odd_rows_stay_as_they_are():
         assert not any(k.block for k in plan.kernels if isinstance(k, Product))
 
 
+def test_as_many_features_as_rows_are_not_taken_for_rows(target):
+    x, w, v = numbers(ROWS, ROWS), numbers(ROWS, 33, seed=1), numbers(33, 7, seed=2)
+    plan = checked(gradients(lambda x, w, v: ((x @ w).tanh() @ v).square().mean(), 1, 2), x, w, v, target=target).plan
+    assert sum(bool(k.block) for k in together(plan) if isinstance(k, Product)) == 2  # the gradients, not x @ w
+
+
 def test_a_sum_with_large_results_is_not_split(monkeypatch):
     monkeypatch.setattr(split, "MOST_PARTIAL", 0.25)
     x, w = numbers(48, 60), numbers(60, 60, seed=1)

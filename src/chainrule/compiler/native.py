@@ -141,7 +141,7 @@ class NativeProgram:
         return found[1]
 
     def _planned(self, graph: Graph, late: Late, orders: Orders) -> Plan:
-        return plan(graph, NATIVE, self.target.has_f16, late, orders, self._control, self.memory_budget is None)
+        return plan(graph, NATIVE, self.target.has_f16, late, orders, self._control, chunks=self.memory_budget is None)
 
     def _recompute(self, budget: int) -> Recomputed:
         """Replace the graph by one whose plan stays within a budget, as the last pass."""

@@ -95,9 +95,9 @@ def emit_repeated_together(
 ) -> str:
     """``void together(table, thread, threads, block)``: the same on several threads.
 
-    ``i64 body(table, thread, threads, block, arrived)`` is one step with ``barriers`` inside, depending on how many
-    threads there are, the first of which
-    waits for ``arrived + threads`` arrivals; it returns 1 if a check failed and everybody left early.
+    ``i64 body(table, thread, threads, block, arrived)`` is one step with as many barriers inside as ``barriers`` says
+    for that number of threads, the first of which waits for ``arrived + threads`` arrivals; it returns 1 if a check
+    failed and everybody left early.
     """
     name, inner = "together", "together_body"
     arguments = {"table": "ptr", "thread": "i64", "threads": "i64", "block": "ptr"}

@@ -27,13 +27,13 @@ MOST_PARTIAL = 0.25
 
 def split_sums(graph: Graph) -> Graph:
     """The graph with products and sums over the rows of large batches in parts."""
-    batches = _batches(graph)
+    batches, products = _batches(graph)
     if not batches:
         return graph
 
     def rule(writer: Writer, instruction: Instruction, inputs: tuple[Value, ...]) -> Any:
         name, symbols = instruction.op.name, [Symbol(writer, v) for v in inputs]
-        if name == "matmul":
+        if instruction.results[0] in products:
             return _product(writer, *symbols, batches)
         if name == "sum" and inputs[0].shape[:1] and inputs[0].shape[0] in batches:
             return _sum(writer, symbols[0], instruction.results[0].shape, **instruction.params)
@@ -42,12 +42,16 @@ def split_sums(graph: Graph) -> Graph:
     return rewrite(graph, rule)
 
 
-def _batches(graph: Graph) -> set[int]:
-    """Numbers of rows of large matrices that one product takes row by row and another one sums over."""
+def _batches(graph: Graph) -> tuple[set[int], set[Value]]:
+    """Numbers of rows of large matrices that one product takes row by row and another one sums over.
+
+    Also the results of all products that sum over the rows of both their operands.
+    """
     #: of a view the matrix it shows, and whether transposed
     shown: dict[Value, tuple[Value, bool]] = {}
     by_rows: set[Value] = set()
     summed: set[Value] = set()
+    products: set[Value] = set()
     for i in graph.instructions:
         x, result = i.inputs[0] if i.inputs else None, i.results[0]
         if x is not None and len(x.shape) == len(result.shape) == 2:
@@ -61,11 +65,14 @@ def _batches(graph: Graph) -> set[int]:
             (summed if left_turned else by_rows).add(left)
             if not right_turned:
                 summed.add(right)
-    return {
+            if left_turned and not right_turned:
+                products.add(result)
+    batches = {
         v.shape[0]
         for v in by_rows & summed
         if len(v.shape) == 2 and v.nbytes >= LEAST_BYTES and v.dtype.kind == "f" and division_of(v.shape[0])
     }
+    return batches, products
 
 
 def _product(m: Writer, x: Symbol, y: Symbol, batches: set[int]) -> Any:
