@@ -15,6 +15,9 @@ PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
 # More arguments for pytest, as in: make test ARGS="tests/test_layers.py -x"
 ARGS ?=
 
+# Processes that share the tests: as many as there are cores; 0 for a debugger, as in: make test JOBS=0 ARGS="--pdb"
+JOBS ?= auto
+
 # The libraries that `make bench` compares with. A CPU-only PyTorch is a far smaller download where pip is told to use it.
 PEERS ?= torch jax
 
@@ -24,7 +27,7 @@ WITH_DATA := $(if $(CHAINRULE_DATA),CHAINRULE_DATA='$(CHAINRULE_DATA)')
 
 help:
 	@echo 'make demo       train a network on the bundled digits and show the result'
-	@echo 'make test       run the tests (more arguments for pytest: ARGS="...")'
+	@echo 'make test       run the tests, on all cores (JOBS=0: in one process; more arguments for pytest: ARGS="...")'
 	@echo 'make test-slow  run the slow tests (large data sets: CHAINRULE_DATA=/path/to/data)'
 	@echo 'make lint       check style and formatting'
 	@echo 'make types      check types'
@@ -38,11 +41,11 @@ demo: $(VENV)/.installed-cli
 
 test: $(VENV)/.installed-dev
 	@echo '==> running the tests (without the slow ones)'
-	@$(WITH_DATA) $(VENV)/bin/python -m pytest $(ARGS)
+	@$(WITH_DATA) $(VENV)/bin/python -m pytest -n $(JOBS) $(ARGS)
 
 test-slow: $(VENV)/.installed-dev
 	@echo '==> running the slow tests, data in $(or $(CHAINRULE_DATA),no folder: CHAINRULE_DATA is not set)'
-	@$(WITH_DATA) $(VENV)/bin/python -m pytest -m slow $(ARGS)
+	@$(WITH_DATA) $(VENV)/bin/python -m pytest -n $(JOBS) -m slow $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	@echo '==> checking style'

@@ -12,7 +12,7 @@ import numpy as np
 
 import chainrule as cr
 from chainrule.compiler import capture
-from chainrule.compiler.llvm.target import LEVELS, Target, describe
+from chainrule.compiler.llvm.target import Target
 from chainrule.compiler.native import NativeProgram
 
 Array = np.ndarray[Any, Any]
@@ -30,18 +30,6 @@ DECOMPOSED = {"any", "all", "tril", "triu"}
 MOVES = {"take", "gather", "scatter", "put_rows", "argsort"}
 #: sums that are rounded at each step; the verifier's bounds for them are those of sums in float32
 SUMS = {"take_add", "scatter_add", "cumsum"}
-
-
-def targets() -> list[str | None]:
-    """The levels this processor has, or the processor itself where there are no levels."""
-    found: list[str | None] = []
-    for level in LEVELS:
-        try:
-            describe(level)
-        except ValueError:
-            break
-        found.append(level)
-    return found or [None]
 
 
 # ---- inputs

@@ -15,11 +15,9 @@ from chainrule.compiler.epilogues import MOST_STEPS
 from chainrule.compiler.explain import explain_compilation
 from chainrule.compiler.kernels import Loop, Plan, Product
 from chainrule.compiler.llvm import points
-from chainrule.compiler.llvm.target import describe
 from chainrule.compiler.native import NativeProgram
 from chainrule.compiler.threads import Choice
 from chainrule.compiler.verify import VerificationError, verify_program
-from lowering_cases import targets
 from native_checks import arrays_of, checked
 
 
@@ -34,11 +32,6 @@ def kernels(plan: Plan, kind: type) -> list:
 def fused(plan: Plan) -> list[list[str]]:
     """The instructions in the epilogue of each product."""
     return [[i.op.name for i in k.epilogue.body] if k.epilogue else [] for k in kernels(plan, Product)]
-
-
-@pytest.fixture(params=targets())
-def target(request):
-    return describe(request.param)
 
 
 # ---- what fuses

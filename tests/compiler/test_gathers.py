@@ -13,17 +13,10 @@ from chainrule.compiler import capture, gathers
 from chainrule.compiler.compiled import compile
 from chainrule.compiler.explain import explain_compilation
 from chainrule.compiler.kernels import Plan, Product, Routine
-from chainrule.compiler.llvm.target import describe
 from chainrule.compiler.native import NativeProgram
 from chainrule.compiler.threads import Choice
 from chainrule.tensors.fastpath import TENSORS
-from lowering_cases import targets
 from native_checks import arrays_of, checked
-
-
-@pytest.fixture(params=targets())
-def target(request):
-    return describe(request.param)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,6 @@ pytest.importorskip("llvmlite", reason="native code needs llvmlite")
 
 import chainrule as cr
 from chainrule.compiler.kernels import Call, Loop
-from chainrule.compiler.llvm.target import LEVELS, Target, describe
 from chainrule.compiler.llvm.vmath import EMITTERS, lowers
 from chainrule.ir.op import REGISTRY
 from chainrule.tensors.fastpath import TENSORS
@@ -21,22 +20,6 @@ from native_checks import checked
 FLOATS = ["float32", "float64"]
 #: lengths around the widths of vectors and of four of them
 TAILS = [*range(1, 20), 31, 32, 33, 47, 63, 64, 65, 70]
-
-
-def _levels() -> list[str]:
-    found = []
-    for level in LEVELS:
-        try:
-            describe(level)
-        except ValueError:
-            break
-        found.append(level)
-    return found
-
-
-@pytest.fixture(params=_levels())
-def target(request: pytest.FixtureRequest) -> Target:
-    return describe(request.param)
 
 
 def numbers(shape, dtype="float32", seed=0, special=False):

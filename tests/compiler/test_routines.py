@@ -11,12 +11,7 @@ import chainrule as cr
 from chainrule.compiler.llvm.target import Target, describe
 from chainrule.ir.op import REGISTRY
 from chainrule.tensors.fastpath import TENSORS
-from lowering_cases import DTYPES, Fences, compiled, numbers, same, targets
-
-
-@pytest.fixture(params=targets())
-def target(request: pytest.FixtureRequest) -> Target:
-    return describe(request.param)
+from lowering_cases import DTYPES, Fences, compiled, numbers, same
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def test_programs(steps, seed, threads):
     assert sides[0] == sides[1]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.lists(st.integers(1, 150), min_size=2, max_size=4), st.integers(1, 150), st.integers(2, 4),
     st.integers(0, 2**32 - 1), st.sampled_from(["SGD", "Adam"]),

@@ -14,15 +14,9 @@ pytest.importorskip("llvmlite")
 from chainrule.compiler.llvm.builder import Module
 from chainrule.compiler.llvm.gemm import ProductCode, ProductSpec, emit_product
 from chainrule.compiler.llvm.gemm_plan import Index
-from chainrule.compiler.llvm.target import Target, build, describe
-from lowering_cases import targets
+from chainrule.compiler.llvm.target import Target, build
 
 Array = np.ndarray[Any, Any]
-
-
-@pytest.fixture(params=targets())
-def target(request: pytest.FixtureRequest) -> Target:
-    return describe(request.param)
 
 
 def emitted(spec: ProductSpec, target: Target, pointers: int, numbers: int, **more: Any) -> tuple[ProductCode, Any]:
