@@ -16,6 +16,7 @@ The shared block (``ctypes`` memory, one cache line per field) holds::
     384  sleeping     how many workers wait for the condition
     448  mutex        the condition's
     512  condition    signalled when the generation changes
+    576  taken        how many parts of a batch threads have asked for; 0 when none goes through one
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.values import Value
 
 GENERATION, ARRIVED, FUNCTION, TABLE, THREADS, STATUS, START, DONE = 0, 64, 128, 136, 144, 192, 256, 320
-SLEEPING, MUTEX, CONDITION, BLOCK = 384, 448, 512, 576
+SLEEPING, MUTEX, CONDITION, TAKEN, BLOCK = 384, 448, 512, 576, 640
 #: a waiting thread spins, then offers its core to others, then sleeps: times around each loop, and microseconds
 SPINS, YIELDS, SLEEP = 400, 4000, 50
 
@@ -85,6 +86,25 @@ def until(b: Builder, look: str, p: Value, bound: Value, gone: Callable[[], None
     b.store(_wait(b, b.load(slot, "i64"), gone), slot)
     b.branch(None, head)
     b.label(end)
+
+
+def each_taken(b: Builder, block: Value, parts: int, threads: Value, body: Callable[[Value], None]) -> None:
+    """``body(part)`` for each of some parts that this thread takes, one at a time, as long as there are any.
+
+    All threads come here, and through a barrier before they come again. Each asks once more than it gets a part, so
+    the last one to leave knows that it is, and clears the counter.
+    """
+    taken, head, work, end = b.offset(block, TAKEN), *(b.new_label(w) for w in ("take", "part", "taken"))
+    b.branch(None, head)
+    b.label(head)
+    part = b.op(f"atomicrmw add ptr {taken.text}, i64 1 monotonic", "i64")
+    b.branch(b.lt(part, parts), work, end)
+    b.label(work)
+    body(part)
+    b.branch(None, head)
+    b.label(end)
+    with b.if_(b.eq(part, threads + (parts - 1))):
+        b.store(b.i64(0), taken)
 
 
 def emit_barrier(module: Module) -> str:

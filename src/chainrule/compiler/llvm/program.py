@@ -4,9 +4,10 @@
 1 + the number of the kernel whose check failed. ``single``: one kernel, for the verifier. ``parallel``: what each of
 several threads does. ``repeated`` and ``together``: the program again and again (``llvm.repeat``).
 
-Kernels that go through a large batch together (``Plan.chunked``) run in a loop over its chunks. Several threads divide
-the parts of the batch, without waiting for each other in between; if there are not as many parts for each of them, they
-divide the work of every kernel, as they do elsewhere.
+Kernels that go through a large batch together (``Plan.chunked``) run in a loop over its chunks. Each of several threads
+takes a part of the batch, and when it is done with it the next one, so that none waits long for another that is slower;
+if there are so few parts that some would have nothing to do at the end, they divide the work of every kernel, as they
+do elsewhere.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from chainrule.compiler.llvm.gemm import emit_product
 from chainrule.compiler.llvm.gemm_plan import Plan as GemmPlan
 from chainrule.compiler.llvm.gemm_plan import ProductSpec, make_plan
 from chainrule.compiler.llvm.loops import emit_check, emit_loop, work
-from chainrule.compiler.llvm.parallel import START, STATUS, emit_barrier
+from chainrule.compiler.llvm.parallel import START, STATUS, each_taken, emit_barrier
 from chainrule.compiler.llvm.phases import phases
 from chainrule.compiler.llvm.product import operands, product_spec
 from chainrule.compiler.llvm.repeat import emit_repeated, emit_repeated_together
@@ -33,6 +34,8 @@ from chainrule.compiler.llvm.values import Value, kind_of
 
 #: microseconds of estimated work from which a loop, a product, a whole program is divided among threads
 SHARED_LOOP, SHARED_PRODUCT, SHARED_PROGRAM = 2.0, 4.0, 20.0
+#: threads go through a batch part by part if that takes at most so much longer than if there were a part for all
+UNEVEN = 1.25
 
 
 class _Shared(NamedTuple):
@@ -178,7 +181,8 @@ class Code:
             self._sequence(b, before)
             if inside:
                 assert self.plan.chunked is not None
-                self._chunks(b, 0, self.plan.chunked.chunks, b.pointer(b.args[0], len(self.plan.buffers)))
+                scratch = b.pointer(b.args[0], len(self.plan.buffers))
+                self._chunks(b, b.i64(0), b.i64(self.plan.chunked.chunks), b.i64(0), scratch)
             self._sequence(b, after)
             b.ret(b.i64(0))
         with self.module.function(entry, returns="i64", table="ptr") as b:
@@ -225,11 +229,11 @@ class Code:
             b.call(f"{name}_rows", b.args[0], b.i64(0), b.i64(size), scratch)
 
     # ---- chunks
-    def _chunks(self, b: Builder, begin: int | Value, end: int | Value, scratch: Value) -> None:
-        """Run the kernels that go through a batch together for the chunks begin <= c < end."""
+    def _chunks(self, b: Builder, begin: Value, end: Value, first: Value, scratch: Value) -> None:
+        """Run the kernels that go through a batch together for the chunks begin <= c < end; a thread's first one."""
         with b.loop(begin, end) as chunk:
             for n in self._chunked:
-                self._chunk(b, n, chunk, b.cast(b.eq(chunk, begin), "i64"), scratch)
+                self._chunk(b, n, chunk, b.cast(b.eq(chunk, first), "i64"), scratch)
 
     def _chunk(self, b: Builder, n: int, chunk: Value, first: Value, scratch: Value) -> None:
         """A kernel's part of a chunk; whether it is the first one of this thread."""
@@ -267,7 +271,7 @@ class Code:
             "parallel_body", internal=True, inline=False, noalias=False, returns="i64", **arguments, before="i64"
         ) as b:
             if by_chunks:
-                with b.if_(self._even(b, b.args[2])):
+                with b.if_(self._by_parts(b, b.args[2])):
                     self._run_phases(b, by_chunks, barrier)
             self._run_phases(b, parts, barrier)
         with self.module.function("parallel", noalias=False, **arguments) as b:
@@ -277,7 +281,7 @@ class Code:
 
         def barriers(b: Builder, threads: Value) -> Value:
             usual = b.i64(len(parts) - 1)
-            return b.select(self._even(b, threads), len(by_chunks) - 1, usual) if by_chunks else usual
+            return b.select(self._by_parts(b, threads), len(by_chunks) - 1, usual) if by_chunks else usual
 
         emit_repeated_together(self.module, "parallel_body", barrier, barriers, len(self.plan.buffers))
         self.parallel = True
@@ -293,10 +297,12 @@ class Code:
         by_chunks = [*of(0, first), [], *of(end, len(names))] if first < end else []
         return of(0, len(names)), by_chunks
 
-    def _even(self, b: Builder, threads: Value) -> Value:
-        """Whether all threads get equally many parts of the batch."""
+    def _by_parts(self, b: Builder, threads: Value) -> Value:
+        """Whether threads that each take part after part of the batch do about as much as each other."""
         assert self.plan.chunked is not None
-        return b.eq(b.irem(b.i64(self.plan.chunked.parts), threads), 0)
+        parts = self.plan.chunked.parts
+        rounds = b.idiv(threads + (parts - 1), threads)
+        return b.le(rounds * threads, int(parts * UNEVEN))
 
     def _run_phases(self, b: Builder, parts: list[list[str]], barrier: str) -> None:
         """A thread's share of all phases, and return."""
@@ -331,11 +337,19 @@ class Code:
         return failing
 
     def _run_chunks(self, b: Builder) -> bool:
-        """This thread's parts of the batch; nothing fails there."""
-        assert self.plan.chunked is not None
-        table, thread, threads = b.args[:3]
-        each = b.idiv(b.i64(self.plan.chunked.chunks), threads)
-        self._chunks(b, thread * each, (thread + 1) * each, self._scratch_of(b, table, thread))
+        """The parts of the batch that this thread takes; nothing fails there."""
+        about, (table, thread, threads, block) = self.plan.chunked, b.args[:4]
+        assert about is not None
+        each, first = about.chunks // about.parts, b.alloca(8, 8)
+        b.store(b.i64(-1), first)
+
+        def run(part: Value) -> None:
+            with b.if_(b.lt(b.load(first, "i64"), 0)):
+                b.store(part * each, first)
+            started, scratch = b.load(first, "i64"), self._scratch_of(b, table, thread)
+            self._chunks(b, part * each, (part + 1) * each, started, scratch)
+
+        each_taken(b, block, about.parts, threads, run)
         return False
 
     def _scratch_of(self, b: Builder, table: Value, thread: Value) -> Value:
