@@ -189,6 +189,8 @@ def test_columns_give_the_same_bits_as_rows(target: Target, indexed: bool, ended
             indices = {"a_index": Index("i64", 1, M), "b_index": Index("i64", 1, K)} if indexed else {}
             specs.append(ProductSpec.contiguous(M, N, K, ta=ta, tb=tb, **more, **indices))
     plans = [make_plan(s, target) for s in specs]
+    if indexed:  # and where B is packed
+        specs, plans = specs * 2, plans + [replace(p, pack="rows") for p in plans]
     specs, plans = zip(*((s, p) for s, p in zip(specs, plans, strict=True) if p.by_columns), strict=True)
     by_rows, by_columns = (compiled(specs, target, plans, columns) for columns in (False, True))
     assert len(specs) >= 4
@@ -260,7 +262,10 @@ def add_row(b: Builder, x: Value, row: Value, column: Value, width: int, mask: V
 @pytest.mark.parametrize("epilogue", [None, add_row])
 @pytest.mark.parametrize(("kind", "step"), [("i64", 1), ("i32", 3), ("u8", 2)])
 def test_rows_by_index(target: Target, kind: str, step: int, epilogue: Any) -> None:
-    """A gather of rows of A, of B or of both, in one block of k and in several; bits do not depend on the split."""
+    """A gather of rows of A, of B or of both, in one block of k and in several, B where it is and packed.
+
+    Bits do not depend on the split.
+    """
     rng = np.random.default_rng(5)
     shapes = [(50, 40, 33, False), (9, 10, 70, True), (61, 130, 300, False), (3, 5, 2, True), (1, 20, 8, False)]
     numpy_kind = {"i64": "i8", "i32": "i4", "u8": "u1"}[kind]
@@ -279,9 +284,9 @@ def test_rows_by_index(target: Target, kind: str, step: int, epilogue: Any) -> N
         a, A = (tables[0], tables[0][chosen[0][:, 0]][:, :K]) if by_a else stored(rng, M, K, False, "f32")
         b, B = (tables[1], tables[1][chosen[1][:, 0]][:, :N]) if by_b else stored(rng, K, N, tb, "f32")
         plan = make_plan(spec, target)
-        for depth in {plan.depth, max(1, K // 3)}:
+        for depth, packs in product(dict.fromkeys((plan.depth, max(1, K // 3))), {by_b, False}):
             specs.append(spec)
-            plans.append(replace(plan, depth=depth))
+            plans.append(replace(plan, depth=depth, pack="rows" if packs else plan.pack))
             data.append((a, b, A, B, [c for c, used in zip(chosen, (by_a, by_b), strict=True) if used]))
     run = compiled(specs, target, plans)
     for i, (spec, (a, b, A, B, indices)) in enumerate(zip(specs, data, strict=True)):

@@ -13,7 +13,7 @@ pytest.importorskip("llvmlite")
 
 from chainrule.compiler.llvm.builder import Module
 from chainrule.compiler.llvm.gemm import ProductCode, ProductSpec, emit_product
-from chainrule.compiler.llvm.gemm_plan import Index
+from chainrule.compiler.llvm.gemm_plan import Index, make_plan
 from chainrule.compiler.llvm.target import Target, build
 
 Array = np.ndarray[Any, Any]
@@ -37,9 +37,10 @@ def emitted(spec: ProductSpec, target: Target, pointers: int, numbers: int, **mo
     return code, call
 
 
+@pytest.mark.parametrize("pack", [None, "rows"])
 @pytest.mark.parametrize("by_index", [False, True])
 @pytest.mark.parametrize(("M", "N", "block"), [(10, 100, 6), (33, 70, 1), (1, 40, 9), (25, 1, 4), (24, 784, 30)])
-def test_blocks_add_up(target: Target, M: int, N: int, block: int, by_index: bool) -> None:
+def test_blocks_add_up(target: Target, M: int, N: int, block: int, by_index: bool, pack: str | None) -> None:
     """Three matrices of sums over parts of the rows of x and y: x^T y, in blocks, however calls divide them."""
     rng, parts, blocks = np.random.default_rng(3), 3, 4
     K = block * blocks
@@ -51,7 +52,8 @@ def test_blocks_add_up(target: Target, M: int, N: int, block: int, by_index: boo
         M, N, K, "f32", (1, M), (N, 1), (N, 1), batch=(parts,), a_batch=(K * M,),
         b_batch=(0 if by_index else K * N,), c_batch=(M * N,), b_index=index, block=block,
     )  # fmt: skip
-    _, run = emitted(spec, target, int(by_index), 4)
+    plan = make_plan(spec, target)
+    _, run = emitted(spec, target, int(by_index), 4, plan=replace(plan, pack=plan.pack or pack))
     more = [rows] if by_index else []
 
     def result(order: list[tuple[int, int, int, int]]) -> Array:

@@ -27,7 +27,7 @@ from chainrule.compiler.llvm import gemm_pack
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.gemm_plan import COSTS, Costs, Piece, Plan, ProductSpec, Run, even, exact, make_plan
 from chainrule.compiler.llvm.gemm_rows import LINE, Rows, ahead_of
-from chainrule.compiler.llvm.gemm_tiles import Ahead, DotTile, Finish, Tile, tile_function
+from chainrule.compiler.llvm.gemm_tiles import ADDRESS, Ahead, DotTile, Finish, Tile, tile_function
 from chainrule.compiler.llvm.values import BYTES, Value
 
 __all__ = ["ProductCode", "ProductSpec", "emit_product"]
@@ -163,8 +163,10 @@ class _Layout:
         #: addresses of the rows of A of a tile, if they are found by index
         self.rows = -(-(self.partial + spec.M * self.row * size) // 64) * 64
         #: addresses that a tile asks for: no more of them than steps of k
-        self.places = self.rows + (plan.rows * 8 if spec.a_index else 0)
-        self.total = self.places + (plan.depth * 8 if plan.family == "outer" else 0)
+        self.places = self.rows + (plan.rows * ADDRESS if spec.a_index else 0)
+        #: addresses of the rows of B in a block of k, if tiles take them where they are
+        self.b_rows = self.places + (plan.depth * ADDRESS if plan.family == "outer" else 0)
+        self.total = self.b_rows + (plan.depth * ADDRESS if plan.b_listed(spec) else 0)
 
 
 @contextmanager
@@ -270,6 +272,8 @@ class _Product:
                         pack(k, depth, panel, panels)
                 elif plan.pack:
                     pack(k, depth, panel, panels)
+                elif plan.b_listed(spec):
+                    self.b_rows.list(k, k + depth, b.i64(0), plan.depth, self.listed())
                 for z, low, high in heights:
                     with b.loop(low, high, z) as row:
                         self.row_of_tiles(run, packed, per, panel, panels, k, depth, z, row)
@@ -372,7 +376,7 @@ class _Product:
             total = -(-depth * self.spec.M // length)
             block = Rows(b, self.kind, self.at(self.a, (following, self.spec.M)), length, total, None, None)
             low, high = (b.idiv(n * total, tiles) for n in (done, done + z))
-            block.list(low, high, b.i64(0), count - rows, b.offset(places, rows * 8))
+            block.list(low, high, b.i64(0), count - rows, b.offset(places, rows * ADDRESS))
         return places
 
     def row_of_tiles(
@@ -386,18 +390,20 @@ class _Product:
             self.a_rows.list(row, row + z, k * self.size, z, a)
         b_k = run.stride if plan.pack else spec.b_strides[0]
 
-        ahead, listed = self.ahead(run, per, z), spec.a_index is not None
+        ahead = self.ahead(run, per, z)
+        listed = spec.a_index is not None, plan.b_listed(spec)
 
         def tile(finish: Finish) -> Tile:
-            return Tile(
-                self.kind, z, run.pieces, strides, b_k, plan.pack is not None, plan.chains, finish, ahead, listed
-            )
+            packed = plan.pack is not None
+            return Tile(self.kind, z, run.pieces, strides, b_k, packed, plan.chains, finish, ahead, *listed)
 
         blocked, partial = plan.depth < spec.K, self.layout.row
         with b.loop(0, panels) as j:
             column = (panel + j) * run.columns + run.start
             if plan.pack:
                 p = b.offset(packed, j * (plan.depth * run.stride * self.size))
+            elif plan.b_listed(spec):
+                p = self.listed()
             else:
                 p = self.at(self.p, (k, spec.b_strides[0]), (column, spec.b_strides[1]))
             places = self.announce(ahead, run, per, j, panel, k, z, row) if ahead else a
@@ -419,6 +425,10 @@ class _Product:
                 self.call(
                     tile(self.finish(partial=partial)), a, p, row, column, depth=depth, partial=sums, places=places
                 )
+
+    def listed(self) -> Value:
+        """Where the addresses of the rows of B are, from the first step of the block on."""
+        return self.b.offset(self.scratch, self.layout.b_rows)
 
     # ---- dot
     def dot(self) -> None:

@@ -164,6 +164,8 @@ class Costs:
         read, transfer: of reading a byte that other threads read too; of getting one that another thread has written.
         alias: where A is read down its columns, and these lie a multiple of 1 KiB apart, their lines compete for few
             places in the caches: a block of k of more than 128 steps reaches over this many bytes at most.
+        scattered: whether tiles read rows of B that are found by index where they are, if B is not too large; else they
+            are packed. (Narrow tiles read B so often that it had better lie together.)
     """
 
     tiles: dict[int, int]
@@ -184,6 +186,7 @@ class Costs:
     read: float = 0.05
     transfer: float = 0.5
     alias: int = 256 << 10
+    scattered: bool = False
 
 
 _WIDE = {1: 24, 2: 14, 3: 8, 4: 6, 8: 2, 16: 1}
@@ -192,7 +195,18 @@ _FEW, _FEW_DOTS = {1: 12, 2: 6, 4: 2, 8: 1}, ((1, 8), (2, 4))
 #: The one place with numbers about processors. Measured on an AMD EPYC with AVX-512 (Zen 4), whole and cut down.
 COSTS = {
     "avx512": Costs(
-        _WIDE, _WIDE_DOTS, 1.0, 0.5, 4.0, call=20.0, store=2.0, reduce=4.0, pack=3.0, turn=5.0, most=832 << 10
+        _WIDE,
+        _WIDE_DOTS,
+        1.0,
+        0.5,
+        4.0,
+        call=20.0,
+        store=2.0,
+        reduce=4.0,
+        pack=3.0,
+        turn=5.0,
+        most=832 << 10,
+        scattered=True,
     ),
     "neon": Costs(_WIDE, _WIDE_DOTS, 0.5, 0.5, 4.0, call=20.0, store=1.0, reduce=2.0, pack=2.0, turn=3.0),
     "avx2": Costs(_FEW, _FEW_DOTS, 0.5, 0.5, 4.0, call=20.0, store=1.0, reduce=3.0, pack=2.0, turn=4.0, far=256 << 10),
@@ -243,6 +257,10 @@ class Plan:
     chains: int = 1
     cost: float = 0.0
     packing: float = 0.0
+
+    def b_listed(self, spec: ProductSpec) -> bool:
+        """Whether tiles take the rows of B by their addresses: they are found by index, and not packed."""
+        return self.family == "outer" and self.pack is None and spec.b_index is not None
 
     @property
     def by_columns(self) -> bool:
@@ -356,7 +374,11 @@ def _outer(spec: ProductSpec, target: Target, costs: Costs, width: int, most: in
     pack = None
     if spec.b_strides[1] != 1 and N > 1:
         pack = "turn" if spec.b_strides[0] == 1 and width <= K else "any"
-    elif spec.b_index or (N % width and not masked and M > 2 and N > 1) or (4 * rows <= M and K * N * size > costs.far):
+    elif (
+        (spec.b_index and not costs.scattered)
+        or (N % width and not masked and M > 2 and N > 1)
+        or (4 * rows <= M and K * N * size > costs.far)
+    ):
         pack = "rows"
     runs = _runs(N, width, most, pack is not None, masked)
     tiles = -(-M // rows)

@@ -1,7 +1,7 @@
 """Rows of the operands of a product: where they are, also by index, and asking for them before they are needed.
 
 Row i of an operand with an index is row ``index[i]`` of what its pointer names: a gather that is never written out.
-Tiles get such rows of A by their addresses, and those of B in packed panels.
+Tiles get such rows by their addresses, those of B in packed panels if there are many of them.
 
 Operands that do not fit the second-level cache are fetched while the tiles before compute: each tile asks for a share
 of what the next strip of A or the next block of B takes, a line a step of k. (In one go, the requests would fill the

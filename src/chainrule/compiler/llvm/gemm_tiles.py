@@ -16,6 +16,9 @@ from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.gemm_plan import Epilogue, Piece, exact
 from chainrule.compiler.llvm.values import BYTES, Value
 
+#: bytes of an address
+ADDRESS = 8
+
 
 @dataclass(frozen=True)
 class Finish:
@@ -59,7 +62,8 @@ class Tile:
     """An outer tile: ``rows`` of A times ``pieces`` of a row of B, for each k.
 
     Strides in elements: ``a`` from row to row and from k to k + 1, ``b_k`` from k to k + 1. ``packed``: B is in a
-    panel. ``ahead``: what to ask for meanwhile. ``listed``: at A are the addresses of its rows instead.
+    panel. ``ahead``: what to ask for meanwhile. ``a_listed``: at A are the addresses of its rows instead; ``b_listed``:
+    at B those of its rows, of which the tile takes the columns from ``column`` on.
     """
 
     kind: str
@@ -71,7 +75,8 @@ class Tile:
     chains: int
     finish: Finish
     ahead: Ahead | None = None
-    listed: bool = False
+    a_listed: bool = False
+    b_listed: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,16 +116,18 @@ def tile_function(module: Module, tile: Tile | DotTile) -> str:
 def _outer(b: Builder, tile: Tile) -> None:
     kind, size, masked = tile.kind, BYTES[tile.kind], b.target.has_avx512f
     pieces, per_row = tile.pieces, len(tile.pieces)
-    a, p, _, _, depth = b.args[:5]
+    a, p, _, _, depth, _, _, column = b.args[:8]
     masks = [b.tail_mask(q.lanes, q.width) if q.lanes < q.width and not tile.packed else None for q in pieces]
 
-    places = [b.pointer(a, i) for i in range(tile.rows)] if tile.listed else []
+    places = [b.pointer(a, i) for i in range(tile.rows)] if tile.a_listed else []
 
     def step(pa: Value, pb: Value, sums: Sequence[Value]) -> list[Value]:
+        if tile.b_listed:
+            pb = b.at(b.load(pb, "ptr"), column, kind)
         row = [b.load(b.at(pb, q.offset, kind), kind, q.width, mask=m) for q, m in zip(pieces, masks, strict=True)]
         new: list[Value] = []
         for i in range(tile.rows):
-            x = b.load(b.offset(places[i], pa) if tile.listed else b.offset(pa, i * tile.a[0] * size), kind)
+            x = b.load(b.offset(places[i], pa) if tile.a_listed else b.offset(pa, i * tile.a[0] * size), kind)
             wide = {w: b.splat(x, w) for w in dict.fromkeys(q.width for q in pieces)}
             new += [
                 b.fma(wide[q.width], y, sums[i * per_row + j]) for j, (q, y) in enumerate(zip(pieces, row, strict=True))
@@ -129,9 +136,9 @@ def _outer(b: Builder, tile: Tile) -> None:
 
     zeros = [b.zero(kind, q.width) for q in pieces] * tile.rows
     n, chains = len(zeros), tile.chains
-    a_step, b_step = tile.a[1] * size, tile.b_k * size
-    advance = b.add if tile.listed else b.offset  # pa: bytes into each row, or an address
-    a = b.i64(0) if tile.listed else a
+    a_step, b_step = tile.a[1] * size, ADDRESS if tile.b_listed else tile.b_k * size
+    advance = b.add if tile.a_listed else b.offset  # pa: bytes into each row, or an address
+    a = b.i64(0) if tile.a_listed else a
     start: Sequence[Value] = [a, p, *zeros]
     if chains > 1:
         whole = b.and_(depth, -chains)
