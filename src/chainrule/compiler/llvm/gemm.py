@@ -27,7 +27,7 @@ from chainrule.compiler.llvm import gemm_pack
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.gemm_plan import COSTS, Costs, Piece, Plan, ProductSpec, Run, even, exact, make_plan
 from chainrule.compiler.llvm.gemm_rows import LINE, Rows, ahead_of
-from chainrule.compiler.llvm.gemm_tiles import ADDRESS, Ahead, DotTile, Finish, Tile, tile_function
+from chainrule.compiler.llvm.gemm_tiles import Ahead, DotTile, Finish, Tile, tile_function
 from chainrule.compiler.llvm.values import BYTES, Value
 
 __all__ = ["ProductCode", "ProductSpec", "emit_product"]
@@ -163,10 +163,10 @@ class _Layout:
         #: addresses of the rows of A of a tile, if they are found by index
         self.rows = -(-(self.partial + spec.M * self.row * size) // 64) * 64
         #: addresses that a tile asks for: no more of them than steps of k
-        self.places = self.rows + (plan.rows * ADDRESS if spec.a_index else 0)
+        self.places = self.rows + (plan.rows * BYTES["ptr"] if spec.a_index else 0)
         #: addresses of the rows of B in a block of k, if tiles take them where they are
-        self.b_rows = self.places + (plan.depth * ADDRESS if plan.family == "outer" else 0)
-        self.total = self.b_rows + (plan.depth * ADDRESS if plan.b_listed(spec) else 0)
+        self.b_rows = self.places + (plan.depth * BYTES["ptr"] if plan.family == "outer" else 0)
+        self.total = self.b_rows + (plan.depth * BYTES["ptr"] if plan.b_listed(spec) else 0)
 
 
 @contextmanager
@@ -376,7 +376,7 @@ class _Product:
             total = -(-depth * self.spec.M // length)
             block = Rows(b, self.kind, self.at(self.a, (following, self.spec.M)), length, total, None, None)
             low, high = (b.idiv(n * total, tiles) for n in (done, done + z))
-            block.list(low, high, b.i64(0), count - rows, b.offset(places, rows * ADDRESS))
+            block.list(low, high, b.i64(0), count - rows, b.offset(places, rows * BYTES["ptr"]))
         return places
 
     def row_of_tiles(

@@ -16,9 +16,6 @@ from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.gemm_plan import Epilogue, Piece, exact
 from chainrule.compiler.llvm.values import BYTES, Value
 
-#: bytes of an address
-ADDRESS = 8
-
 
 @dataclass(frozen=True)
 class Finish:
@@ -136,7 +133,7 @@ def _outer(b: Builder, tile: Tile) -> None:
 
     zeros = [b.zero(kind, q.width) for q in pieces] * tile.rows
     n, chains = len(zeros), tile.chains
-    a_step, b_step = tile.a[1] * size, ADDRESS if tile.b_listed else tile.b_k * size
+    a_step, b_step = tile.a[1] * size, BYTES["ptr"] if tile.b_listed else tile.b_k * size
     advance = b.add if tile.a_listed else b.offset  # pa: bytes into each row, or an address
     a = b.i64(0) if tile.a_listed else a
     start: Sequence[Value] = [a, p, *zeros]

@@ -34,7 +34,7 @@ from chainrule.compiler.llvm.values import Value, kind_of
 
 #: microseconds of estimated work from which a loop, a product, a whole program is divided among threads
 SHARED_LOOP, SHARED_PRODUCT, SHARED_PROGRAM = 2.0, 4.0, 20.0
-#: threads go through a batch part by part if that takes at most so much longer than if there were a part for all
+#: threads go through a batch part by part if that takes at most so many times as long as dividing it evenly
 UNEVEN = 1.25
 
 
