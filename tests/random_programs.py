@@ -13,7 +13,7 @@ ROWS, COLUMNS = 3, 4
 UNARY = ["neg", "sin", "tanh", "sigmoid", "exp", "abs", "relu", "square", "floor"]
 BINARY = ["add", "sub", "mul", "maximum", "div", "where", "pow"]
 SHAPES = ["transpose twice", "flip", "cat", "reshape", "slice", "gather"]
-REDUCE = ["sum", "mean", "amax", "softmax", "cumsum", "logsumexp"]
+REDUCE = ["sum", "mean", "amax", "softmax", "cumsum", "logsumexp", "layer norm"]
 PLACE = ["argmax", "one hot", "sort", "compare", "half", "double", "scatter_add", "tril", "pad", "stack", "any", "var"]
 WRITE = ["add_", "row", "column", "mask", "copy", "view", "detach"]
 
@@ -59,6 +59,8 @@ def apply_step(pool, step, writable):
         out = place_step(name, x, y, j % 2, number)
     elif name in ("softmax", "cumsum"):
         out = getattr(cr, name)(x, j % 2)
+    elif name == "layer norm":
+        out = cr.nn.functional.layer_norm(x, x.shape[j % 2 :], y[0] if j % 2 else y, None, 0.5)
     elif name in REDUCE:
         out = getattr(cr, name)(x, j % 2, keepdim=True) + y
     elif name == "matmul":

@@ -1,4 +1,4 @@
-"""Softmax and cross-entropy of large tensors as machine code in eager mode: values, NaN, bits, and when it is used."""
+"""Ops on large tensors as machine code in eager mode: values, NaN, bits, and when it is used."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,13 @@ import pytest
 import chainrule as cr
 from chainrule.ir import native
 from chainrule.nn import functional as F
+from chainrule.ops.normalization import LayerNorm
 from chainrule.ops.softmax import LogSoftmax, Softmax, SoftmaxNLL
 
 pytest.importorskip("llvmlite", reason="native code needs llvmlite")
 
 from chainrule.compiler import eager
+from chainrule.compiler.llvm import normalization
 from chainrule.compiler.llvm import softmax as code
 
 SHAPES = [(1, 1), (3, 1), (5, 7), (4, 16), (7, 33), (3, 64), (9, 100), (2, 1000), (1, 4097), (300, 10)]
@@ -20,10 +22,14 @@ KERNELS = {"softmax": Softmax.kernel, "log_softmax": LogSoftmax.kernel}
 @pytest.fixture
 def level(target, monkeypatch):
     """Machine code for the narrowest and the widest vectors of this processor."""
-    monkeypatch.setattr(code, "host", lambda: target)
-    code.row_function.cache_clear()
+    for module in (code, normalization):
+        monkeypatch.setattr(module, "host", lambda: target)
+    functions = (code.row_function, normalization.forward, normalization.backward)
+    for made in functions:
+        made.cache_clear()
     yield target.level
-    code.row_function.cache_clear()
+    for made in functions:
+        made.cache_clear()
 
 
 @pytest.fixture
@@ -117,6 +123,7 @@ def test_derivatives_of_both_orders(large):
         lambda x: F.log_softmax(x, 1),
         lambda x: F.cross_entropy(x, y),
         lambda x: F.cross_entropy(x, y, reduction="none"),
+        lambda x: F.layer_norm(x, (5,), x[0], x[1]),
     ):
         assert cr.autograd.gradcheck(f, (x,))
         assert cr.autograd.gradgradcheck(f, (x,))
@@ -139,3 +146,73 @@ def test_cross_entropy_and_its_gradient_agree_with_numpy(monkeypatch):
 def test_a_target_out_of_range_raises_before_anything_runs(large):
     with pytest.raises(IndexError, match="10"):
         F.cross_entropy(cr.rand(4, 10), cr.tensor([0, 10, 2, 2]))
+
+
+def layer_norm_exactly(x, w, b, g, eps):
+    """The value and the three gradients, in long double, each with the sum of the sizes of its terms."""
+    x, w, b, g = (a.astype(np.longdouble) for a in (x, w, b, g))
+    c = x - x.mean(1, keepdims=True)
+    r = 1 / np.sqrt((c * c).mean(1, keepdims=True) + eps)
+    h, d = c * r, g * w
+    dx = (d - d.mean(1, keepdims=True) - h * (d * h).mean(1, keepdims=True)) * r
+    terms = abs(d) + abs(d).mean(1, keepdims=True) + abs(h) * abs(d * h).mean(1, keepdims=True)
+    size = r * abs(x).max(1, keepdims=True)  # what x - mean has lost, in units of the result
+    return (
+        (h * w + b, (abs(h) + size) * abs(w) + abs(b)),
+        (dx, terms * r * (1 + size)),
+        ((g * h).sum(0), (abs(g) * (abs(h) + size)).sum(0)),
+        (g.sum(0), abs(g).sum(0)),
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_layer_norm_is_within_rounding(level, dtype):
+    for shape in SHAPES:
+        x, g = numbers(shape, dtype), numbers(shape, dtype, 1)
+        w, b = numbers(shape[1], dtype, 2), numbers(shape[1], dtype, 3)
+        y, kept = eager.kernel("layer_norm")(x, w, b, 0.1)
+        found = (y, *eager.kernel("layer_norm_backward")(g, x, w, *kept))
+        for value, (exact, size) in zip(found, layer_norm_exactly(x, w, b, g, 0.1), strict=True):
+            assert value.dtype == x.dtype
+            assert (abs(value - exact) <= (8 + np.log2(x.size)) * np.finfo(dtype).eps * size).all()
+
+
+def test_layer_norm_nan_and_infinity_as_in_numpy(level):
+    rows = [[np.nan, 1.0, 2.0], [np.inf, 1.0, 2.0], [-np.inf, np.inf, 2.0], [3e38, 1.0, -1e38], [5.0, 5.0, 5.0]]
+    w = np.linspace(1, 2, 40, dtype=np.float32)
+    x = np.array([r + [0.5] * 37 for r in rows], np.float32)
+    with np.errstate(all="ignore"):
+        expected, kept = LayerNorm.kernel(x, w, w, 1e-5)
+    y, found = eager.kernel("layer_norm")(x, w, w, 1e-5)
+    np.testing.assert_allclose(y, expected, rtol=1e-5)
+    for a, b in zip(found, kept, strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_layer_norm_is_used_in_both_directions_and_agrees_with_numpy(monkeypatch):
+    x, w, b = (numbers(s, "float32", i) for i, s in enumerate([(9, 7, 5, 6), (5, 6), (5, 6)]))
+    kernels, results = [], []
+    monkeypatch.setattr(native, "_source", lambda name: kernels.append(name) or eager.kernel(name))
+    for least in (1, 1 << 40):
+        monkeypatch.setattr(native, "LARGE", least)
+        leaves = [cr.tensor(a, requires_grad=True) for a in (x, w, b)]
+        y = F.layer_norm(leaves[0], (5, 6), *leaves[1:])
+        y.backward(cr.tensor(np.broadcast_to(numbers((5, 6), "float32", 4), x.shape)))
+        results.append([y.detach().numpy(), *(leaf.grad.numpy() for leaf in leaves)])
+    assert kernels == ["layer_norm", "layer_norm_backward"]
+    for found, expected in zip(*results, strict=True):
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_layer_norm_of_weights_that_are_not_dense(large):
+    x, w = numbers((6, 8), "float32"), numbers((2, 8), "float32", 1)
+    made = cr.from_numpy(w.T.copy()).T  # columns lie in memory one after another
+    weight, bias = made[0], made[1]
+    expected = LayerNorm.kernel(x, w[0], w[1], 1e-5)[0]
+    np.testing.assert_allclose(F.layer_norm(cr.from_numpy(x), (8,), weight, bias).numpy(), expected, rtol=1e-5)
+    assert cr.autograd.gradcheck(
+        lambda x, w: F.layer_norm(x, (4,), w[:, 0], w[:, 1]),
+        (cr.rand(3, 4, dtype=cr.float64, requires_grad=True), cr.rand(4, 2, dtype=cr.float64, requires_grad=True)),
+    )

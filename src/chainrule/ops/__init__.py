@@ -1,6 +1,6 @@
 """Layer 2: every op, with all its rules, declared once."""
 
-from chainrule.ops import elementwise, indexing, logic, products, random, reductions, softmax, structural
+from chainrule.ops import elementwise, indexing, logic, normalization, products, random, reductions, softmax, structural
 from chainrule.ops.structural import look
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "indexing",
     "logic",
     "look",
+    "normalization",
     "products",
     "random",
     "reductions",

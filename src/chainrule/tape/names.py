@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 #: ops that PyTorch calls otherwise
 _OTHER = {
     "amax": "Amax", "amin": "Amin", "alias": "Alias", "broadcast_to": "Expand", "cast": "ToCopy", "copy": "Clone",
-    "linear": "Addmm", "log1p": "Log1P", "softmax_nll": "NllLoss", "square": "Pow", "take": "Index",
+    "layer_norm": "NativeLayerNorm", "linear": "Addmm", "log1p": "Log1P", "softmax_nll": "NllLoss", "square": "Pow",
+    "take": "Index",
 }  # fmt: skip
 
 

@@ -71,6 +71,15 @@ def _softmax_nll(m: Any, x: Any, target: Any, mean: bool) -> Any:
     return _mean(m, losses, (0,), False) if mean else losses
 
 
+def _layer_norm(m: Any, x: Any, w: Any, b: Any, eps: float) -> Any:
+    if x.dtype == np.float16:
+        return m.cast(_layer_norm(m, *(m.cast(v, np.float32) for v in (x, w, b)), eps), x.dtype)
+    rank = len(x.shape)
+    axes = tuple(range(rank - len(w.shape), rank))
+    c = x - _mean(m, x, axes, True)
+    return c * m.rsqrt(_mean(m, c * c, axes, True) + eps) * w + b
+
+
 def _mean(m: Any, x: Any, axes: Any, keepdims: bool) -> Any:
     return m.sum(x, axes, keepdims) / (float(size_of([x.shape[a] for a in axes])) or math.nan)
 
@@ -110,6 +119,7 @@ def _triangle(test: str) -> Callable[..., Any]:
 RULES: dict[str, Callable[..., Any]] = {
     "all": lambda m, x, axes, keepdims: _test(m, "amin", x, axes, keepdims),
     "any": _any,
+    "layer_norm": _layer_norm,
     "linear": _linear,
     "log_softmax": _log_softmax,
     "matmul": _matmul,

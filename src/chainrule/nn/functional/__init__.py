@@ -1,4 +1,4 @@
-"""Neural network functions: activations, losses, linear maps, distances, dropout, padding."""
+"""Neural network functions: activations, losses, linear maps, distances, layer normalization, dropout, padding."""
 
 from chainrule.nn.functional.activations import (
     celu,
@@ -45,6 +45,7 @@ from chainrule.nn.functional.margins import (
     margin_ranking_loss,
     soft_margin_loss,
 )
+from chainrule.nn.functional.normalization import layer_norm
 from chainrule.nn.functional.regression import (
     gaussian_nll_loss,
     huber_loss,
@@ -76,6 +77,7 @@ __all__ = [
     "huber_loss",
     "kl_div",
     "l1_loss",
+    "layer_norm",
     "leaky_relu",
     "linear",
     "log_softmax",

@@ -50,6 +50,7 @@ from chainrule.nn.modules.loss import (
     SmoothL1Loss,
     SoftMarginLoss,
 )
+from chainrule.nn.modules.normalization import LayerNorm
 from chainrule.nn.modules.parameter_container import ParameterDict, ParameterList
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "Identity",
     "KLDivLoss",
     "L1Loss",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSigmoid",
