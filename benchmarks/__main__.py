@@ -34,7 +34,7 @@ BENCHMARKS = {
     "scalar_graph": Benchmark("forward and backward through 100 scalar nodes"),
     "training_step": Benchmark("a training step of a small classifier", threaded=True),
     "optimizer_step": Benchmark("optimizer.step() alone, as machine code and as NumPy"),
-    "softmax": Benchmark("softmax and cross-entropy of large matrices in eager mode, as machine code and as NumPy"),
+    "eager_kernels": Benchmark("softmax, cross-entropy, layer norm of large matrices in eager mode, by machine code"),
     "chain": Benchmark("a chain of a million nodes"),
     "transforms": Benchmark("grad, vmap(grad) and hessian"),
     "compiled_training": Benchmark("epochs of training, eager and compiled", threaded=True),
