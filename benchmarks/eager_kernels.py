@@ -62,9 +62,7 @@ def with_jax(jax: Any, name: str, shape: tuple[int, int]) -> Callable[[], Any]:
     functions = {
         "softmax": lambda x, y, w, b, g: jax.nn.softmax(x, 1),
         "log_softmax": lambda x, y, w, b, g: jax.nn.log_softmax(x, 1),
-        "cross_entropy": lambda x, y, w, b, g: (
-            -np_.mean(np_.take_along_axis(jax.nn.log_softmax(x, 1), y[:, None], 1))
-        ),
+        "cross_entropy": lambda x, y, w, b, g: -np_.mean(np_.take_along_axis(jax.nn.log_softmax(x, 1), y[:, None], 1)),
         "layer_norm": lambda x, y, w, b, g: layer_norm(x, w, b),
         GRADIENTS: lambda x, y, w, b, g: jax.vjp(layer_norm, x, w, b)[1](g),
     }

@@ -140,6 +140,25 @@ def test_the_least_recently_used_go_first(folder, monkeypatch):
     assert left == {cache.key_of(text(n), host()) + ".cro" for n in (1, 3)}
 
 
+def test_a_full_directory_is_looked_through_once_in_many_writes(folder, monkeypatch):
+    looked = []
+    monkeypatch.setattr(cache, "trim", looked.append)
+    monkeypatch.setenv("CHAINRULE_CACHE_BYTES", str(32 * 100 * 50))  # once in 50 entries of 100 bytes
+    for n in range(1000):
+        cache.keep(cache.key_of(str(n), host()), bytes(100))
+    assert 10 <= len(looked) <= 30
+    looked.clear()
+    cache.keep("f" * 64, bytes(6000))  # more than the slack: at once
+    assert looked == [folder]
+
+
+def test_the_directory_stays_near_its_limit(folder, monkeypatch):
+    monkeypatch.setenv("CHAINRULE_CACHE_BYTES", "20000")
+    for n in range(500):
+        cache.keep(cache.key_of(str(n), host()), bytes(100))
+        assert sum(p.stat().st_size for p in folder.iterdir()) < 30000
+
+
 def test_what_a_crash_left_behind_is_removed(folder):
     cache.build(text())
     old, new = folder / "a.part", folder / "b.part"

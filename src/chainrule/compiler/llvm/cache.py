@@ -33,6 +33,8 @@ _SUFFIX = ".cro"
 MEMORY_BYTES = 64 << 20
 #: most bytes kept on disk; ``CHAINRULE_CACHE_BYTES`` changes it
 DISK_BYTES = 256 << 20
+#: the part of them, 1 / SLACK, that is written on average before entries beyond the limit are removed
+SLACK = 32
 
 _memory: OrderedDict[str, bytes] = OrderedDict()
 _lock = threading.Lock()
@@ -141,7 +143,16 @@ def keep(key: str, code: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-    trim(folder)
+    if _due(key, len(code)):
+        trim(folder)
+
+
+def _due(key: str, size: int) -> bool:
+    """Whether this entry is one after which the directory is looked through, which takes 0.2 s where it is full.
+
+    Keys are hashes, so that is by chance: once in ``limit / SLACK`` bytes written, whoever writes them.
+    """
+    return int(key[:8], 16) / 2**32 * _limit() < size * SLACK
 
 
 def _limit() -> int:
