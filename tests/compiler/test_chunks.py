@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -15,7 +16,9 @@ pytest.importorskip("llvmlite", reason="native code needs llvmlite")
 import chainrule as cr
 from chainrule import nn
 from chainrule.compiler import parts
-from chainrule.compiler.chunks import chunked
+from chainrule.compiler.arena import touched
+from chainrule.compiler.chunks import chunked, within_chunks
+from chainrule.compiler.epilogues import written_by
 from chainrule.compiler.explain import explain_compilation
 from chainrule.compiler.kernels import SCRATCH, Access, Buffer, Loop, Plan, Product, Store
 from chainrule.compiler.native import NativeProgram
@@ -114,6 +117,29 @@ def test_forward_and_backward_go_together(dtype, target):
     assert all(not isinstance(k, Product) for k in plan.kernels[: plan.chunked.first])
 
 
+def test_what_chunks_make_for_themselves_stays_in_working_memory():
+    args = operands()
+    native = checked(gradients(mlp, 2, 3, 4), *args)
+    plan, own = native.plan, within_chunks(native.plan)
+    made = {b for k in together(plan) for b in written_by(k)}
+    assert own
+    assert {b.size for b in own} >= {ROWS * 33, ROWS * 7}  # the hidden layer, the logits
+    assert {b.size for b in made.difference(own)} >= {8 * 20 * 33, 8 * 33 * 7}  # the sums of 8 parts
+    arrays = arrays_of(cr.compiler.capture(gradients(mlp, 2, 3, 4), *args), args)
+    expected, memory = bits(map(cr.from_numpy, native(arrays))), native.memory()
+    memory.arena[:] = 0xAB
+    native._free[:] = [memory]
+    assert bits(map(cr.from_numpy, native(arrays))) == expected
+    others = {b for k in plan.kernels for b in touched(k) if b.role == SCRATCH}.difference(own)
+    mine = np.zeros(plan.arena, bool)
+    for b in own:
+        mine[b.offset : b.offset + b.nbytes] = True
+    for b in others:
+        mine[b.offset : b.offset + b.nbytes] = False
+    assert mine.sum() > ROWS * 33 * 4
+    assert (memory.arena[: plan.arena][mine] == 0xAB).all()
+
+
 def test_values_are_those_of_eager_mode():
     args = operands("f8")
     native = checked(gradients(mlp, 2, 3, 4), *args)
@@ -160,10 +186,12 @@ def test_statistics_of_the_batch_end_a_stretch():
 def test_results_by_row_may_be_returned(target):
     def run(x, y, w, c, v):
         (dw, dv), h = cr.func.grad_and_value(lambda w, v: mlp(x, y, w, c, v), argnums=(0, 1))(w, v)
-        return dw, dv, h, (x @ w + c).relu() @ v
+        logits = (x @ w + c).relu() @ v
+        return dw, dv, h, logits[:, 1:3].T, logits.tanh()
 
     plan = checked(run, *operands(), target=target).plan
     assert plan.chunked is not None
+    assert any(o.buffer in {b for k in together(plan) for b in written_by(k)} for o in plan.outputs)
 
 
 def test_few_rows_and_odd_rows_stay_as_they_are():
@@ -203,6 +231,7 @@ def test_the_report_tells():
     text = explain_compilation(step)
     assert "split long sums" in text
     assert "16 chunks of 3 rows, in 8 parts" in text
+    assert re.search(r"kB of scratch are never written as a whole: a thread has \d+(\.\d)? k?B at a time", text)
 
 
 # ---- what must not go wrong

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from chainrule.compiler.aliasing import may_fail
 from chainrule.compiler.arena import touched
 from chainrule.compiler.epilogues import written_by
-from chainrule.compiler.kernels import Access, Buffer, Chunked, Kernel, Loop, Product, Reduction, Store
+from chainrule.compiler.kernels import SCRATCH, Access, Buffer, Chunked, Kernel, Loop, Plan, Product, Reduction, Store
 from chainrule.compiler.parts import Division, division_of
 from chainrule.core.shapes import Shape, size_of
 from chainrule.ir.graph import Value
@@ -74,6 +74,18 @@ def chunked(kernels: Sequence[Kernel]) -> tuple[list[Kernel], Chunked | None]:
                 start, start + count, division.chunks, division.parts, division.size
             )
     return list(kernels), None
+
+
+def within_chunks(plan: Plan) -> list[Buffer]:
+    """The buffers that the stretch of a plan makes for itself: of a chunk's part nothing is asked for after it."""
+    if plan.chunked is None:
+        return []
+    inside = plan.kernels[plan.chunked.first : plan.chunked.end]
+    others = {layout.buffer for layout in plan.outputs}
+    for k in (*plan.kernels[: plan.chunked.first], *plan.kernels[plan.chunked.end :]):
+        others.update(touched(k))
+    made = {b for k in inside for b in written_by(k) if b.role == SCRATCH}
+    return sorted(made - others, key=lambda b: b.number)
 
 
 class _Memory:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from chainrule.compiler.chunks import within_chunks
 from chainrule.compiler.kernels import SCRATCH, Call, Kernel, Loop, Product
 from chainrule.compiler.passes.recompute import Recomputed
 from chainrule.compiler.runtime import BoundProgram
@@ -60,6 +61,11 @@ def _program(number: int, bound: BoundProgram, kernels: bool, graph: bool) -> li
     lines.append(f"  {len(plan.kernels)} kernels, {shared}")
     if plan.chunked is not None:
         lines.append(f"  a large batch goes through {plan.chunked}")
+        own = sum(b.nbytes for b in within_chunks(plan))
+        lines.append(
+            f"    {describe_size(own)} of scratch are never written as a whole: "
+            f"a thread has {describe_size(own // plan.chunked.chunks)} at a time"
+        )
     if plan.calls:
         names = sorted({c.instruction.op.name for c in plan.calls})
         lines.append(f"  without machine code, run by their NumPy kernels: {', '.join(names)}")

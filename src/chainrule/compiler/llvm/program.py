@@ -7,7 +7,8 @@ several threads does. ``repeated`` and ``together``: the program again and again
 Kernels that go through a large batch together (``Plan.chunked``) run in a loop over its chunks. Each of several threads
 takes a part of the batch, and when it is done with it the next one, so that none waits long for another that is slower;
 if there are so few parts that some would have nothing to do at the end, they divide the work of every kernel, as they
-do elsewhere.
+do elsewhere. What chunks make for themselves alone is in the working memory of a thread, which stays in its cache: each
+chunk overwrites the last one's, and the whole buffers in the arena, which the other ways to run need, are not touched.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from chainrule.compiler.aliasing import may_fail
+from chainrule.compiler.chunks import within_chunks
 from chainrule.compiler.control.machine import emit_control
-from chainrule.compiler.kernels import Call, Check, Kernel, Loop, Plan, Product, Routine
+from chainrule.compiler.kernels import Buffer, Call, Check, Kernel, Loop, Plan, Product, Routine
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.gemm import emit_product
 from chainrule.compiler.llvm.gemm_plan import Plan as GemmPlan
@@ -95,6 +97,8 @@ class Code:
         self._rows: dict[int, int] = {}
         self._kept: dict[int, int] = {}
         self._chunked = range(plan.chunked.first, plan.chunked.end) if plan.chunked else range(0)
+        #: where in a thread's working memory it keeps its chunk of a buffer that nothing but the chunks uses
+        self._own: dict[Buffer, int] = {}
         self._write()
         self.facts = Facts(tuple(self.steps), self.scratch, self.parallel, self.repeats)
 
@@ -105,6 +109,9 @@ class Code:
         #: where the memory starts of the products that keep B packed
         self._packed = -(-self.scratch // 64) * 64
         self.scratch = self._packed + sum(self._kept.values())
+        for buffer in within_chunks(self.plan):
+            self._own[buffer] = self.scratch
+            self.scratch += -(-self._chunk_bytes(buffer) // 64) * 64
         for called, group in groupby(names, lambda name: name is None):
             if called:
                 self.steps += list(group)
@@ -231,13 +238,29 @@ class Code:
     # ---- chunks
     def _chunks(self, b: Builder, begin: Value, end: Value, first: Value, scratch: Value) -> None:
         """Run the kernels that go through a batch together for the chunks begin <= c < end; a thread's first one."""
+        table = self._own_table(b) if self._own else b.args[0]
         with b.loop(begin, end) as chunk:
+            for buffer, place in self._own.items():
+                start = b.offset(scratch, chunk * -self._chunk_bytes(buffer) + place)
+                b.store(start, b.at(table, buffer.number, "ptr"))
             for n in self._chunked:
-                self._chunk(b, n, chunk, b.cast(b.eq(chunk, first), "i64"), scratch)
+                self._chunk(b, n, chunk, b.cast(b.eq(chunk, first), "i64"), table, scratch)
 
-    def _chunk(self, b: Builder, n: int, chunk: Value, first: Value, scratch: Value) -> None:
+    def _own_table(self, b: Builder) -> Value:
+        """A copy of the table of addresses."""
+        entries = len(self.plan.buffers) + 1
+        table = b.alloca(8 * entries)
+        with b.loop(0, entries) as i:
+            b.store(b.load(b.at(b.args[0], i, "ptr"), "ptr"), b.at(table, i, "ptr"))
+        return table
+
+    def _chunk_bytes(self, buffer: Buffer) -> int:
+        assert self.plan.chunked is not None
+        return buffer.nbytes // self.plan.chunked.chunks
+
+    def _chunk(self, b: Builder, n: int, chunk: Value, first: Value, table: Value, scratch: Value) -> None:
         """A kernel's part of a chunk; whether it is the first one of this thread."""
-        kernel, about, table = self.plan.kernels[n], self.plan.chunked, b.args[0]
+        kernel, about = self.plan.kernels[n], self.plan.chunked
         assert about is not None
         if isinstance(kernel, Loop):
             rows = self._rows[n] // about.chunks
