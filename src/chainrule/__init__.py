@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from chainrule.compiler.compiled import compile as compile
     from chainrule.compiler.control.functions import cond as cond
     from chainrule.compiler.control.functions import scan as scan
+    from chainrule.compiler.explain import explain_compilation as explain_compilation
     from chainrule.compiler.threads import get_num_threads as get_num_threads
     from chainrule.compiler.threads import set_num_threads as set_num_threads
     from chainrule.serialization import load as load
@@ -66,6 +67,7 @@ _PACKAGES = (
 )  # fmt: skip
 _FUNCTIONS = {
     "compile": "compiler.compiled", "cond": "compiler.control.functions", "scan": "compiler.control.functions",
+    "explain_compilation": "compiler.explain",
     "get_num_threads": "compiler.threads", "set_num_threads": "compiler.threads",
     "load": "serialization", "save": "serialization",
 }  # fmt: skip

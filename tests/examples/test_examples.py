@@ -27,6 +27,7 @@ QUICK = [  # without data files, seconds at most
     "initialization",
     "data_loading",
     "linear_network_surface",
+    "compiled_step",
 ]
 WITH_IMAGES = ["mnist_classifier", "baselines", "fashion_mnist"]
 
@@ -45,12 +46,14 @@ def assert_all_within(rows):
 
 @pytest.mark.parametrize("name", QUICK)
 def test_example(name, capsys):
+    if name == "compiled_step":
+        pytest.importorskip("llvmlite", reason="native code needs llvmlite")
     rows = importlib.import_module(name).main()
     shown = capsys.readouterr().out
     assert_all_within(rows)
     for row in rows:
         assert row.quantity in shown
-    assert "outside" not in shown
+    assert "<- outside" not in shown
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ def explain_compilation(compiled: Any, *, kernels: bool = True, graph: bool = Fa
     if bound is None:
         raise TypeError(f"explain_compilation takes what chainrule.compile returned, got {type(compiled).__name__}")
     name = getattr(compiled, "__qualname__", type(compiled.function).__name__)
-    lines = [f"{name}: captured {compiled.captures} times, {len(bound)} programs kept"]
+    times = "once" if compiled.captures == 1 else f"{compiled.captures} times"
+    lines = [f"{name}: captured {times}, {len(bound)} program{'s' * (len(bound) != 1)} kept"]
     lines += [f"  captured again because {reason}" for reason in compiled.reasons]
     for number, program in enumerate(bound):
         lines += ["", *_program(number, program, kernels, graph)]
@@ -48,8 +49,9 @@ def _program(number: int, bound: BoundProgram, kernels: bool, graph: bool) -> li
         f"  made for {native.target}; {steps}",
         "  passes:",
     ]
+    width = max((len(r.name) for r in native.reports), default=0)
     for r in native.reports:
-        lines.append(f"    {r.name:<16} {r.before:>5} -> {r.after:<5} {1e3 * r.seconds:6.1f} ms  {r.reason}")
+        lines.append(f"    {r.name:<{width}} {r.before:>5} -> {r.after:<5} {1e3 * r.seconds:6.1f} ms  {r.reason}")
     before = sum(b.nbytes for b in scratch)
     lines.append(
         f"  memory: {describe_size(plan.arena)} of scratch known before running "

@@ -41,7 +41,23 @@ def log_twofold(b: Builder, x: Value) -> tuple[Value, Value]:
 
 
 def power(b: Builder, x: Value, y: Value, terms: str) -> Value:
-    """x^y in float64 with the special values of C's pow."""
+    """x^y in float64 with the special values of C's pow.
+
+    Of single numbers by a call: an optimizer's step has two for each parameter, and 170 instructions each take longer
+    to generate than they ever run.
+    """
+    if x.width > 1:
+        return _power(b, x, y, terms)
+    name = f"pow_{terms}"
+    if not b.module.has(name):
+        with b.module.function(name, internal=True, inline=False, returns="f64", x="f64", y="f64") as inner:
+            inner.ret(_power(inner, *inner.args, terms))
+    found = b.call(name, x, y, returns="f64")
+    assert found is not None
+    return found
+
+
+def _power(b: Builder, x: Value, y: Value, terms: str) -> Value:
     w = x.width
     a = b.abs(x)
     if terms == "f32":
