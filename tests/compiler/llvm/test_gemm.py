@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("llvmlite")
 
 from chainrule.compiler.llvm.builder import Builder, Module
-from chainrule.compiler.llvm.gemm import ProductCode, ProductSpec, emit_product
+from chainrule.compiler.llvm.gemm import ProductCode, ProductSpec, _heights_of, emit_product
 from chainrule.compiler.llvm.gemm_plan import Index, Plan, make_plan
 from chainrule.compiler.llvm.target import Target, build, describe
 from chainrule.compiler.llvm.values import Value
@@ -527,3 +529,13 @@ def test_nothing_beyond_the_operands_is_touched(level: str | None) -> None:
     done = subprocess.run([sys.executable, "-c", _GUARDED, level or ""], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.startswith("done")
+
+
+@given(st.integers(0, 300), st.integers(1, 24), st.booleans())
+def test_tile_heights_of_known_rows_cover_each_row_once(rows: int, most: int, smaller: bool) -> None:
+    found = _heights_of(rows, most, smaller)
+    covered = [row + i for z, low, high in found for row in range(low, high, z) for i in range(z)]
+    assert covered == list(range(rows))
+    assert all(z <= most and low < high for z, low, high in found)
+    if smaller and most > 2 and rows >= most * most:  # no single rows where near-equal tiles will do
+        assert [z for z, _, _ in found] in ([most], [most, most - 1], [most - 1])
