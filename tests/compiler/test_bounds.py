@@ -218,3 +218,11 @@ def test_products_with_special_values():
         y = a @ b
     assert not found.wrong(y).any()
     assert found.wrong(np.ones_like(y))[:2].all()
+
+
+def test_a_sum_that_overflows_in_some_order_may_be_either():
+    x = np.array([[3e38, 3e38, -3e38], [1.0, 2.0, 3.0]], np.float32)
+    found = sum_bounds.reduce("sum", bounds.read(x), 1)
+    for value in (3e38, np.inf, -7.0):
+        assert not found.wrong(np.array([value, 6.0], np.float32)).any()
+    assert found.wrong(np.array([np.inf, 6.5], np.float32)).tolist() == [False, True]

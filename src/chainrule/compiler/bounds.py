@@ -112,7 +112,9 @@ def flushed(x: Range) -> Range:
     if dtype.kind != "f":
         return x
     least = np.finfo(dtype).tiny
-    near = (x.low < least) & (x.high > -least) & ~((x.low == 0) & (x.high == 0))
+    near = (x.low < least) & (x.high > -least)
+    if near.any():
+        near &= (x.low != 0) | (x.high != 0)
     if not near.any():
         return x
     low, high = x.ends()
@@ -287,6 +289,8 @@ def _rounded(name: str, xs: list[Range], value: Array, low: Array, high: Array, 
 def overflowed(low: Array, high: Array, info: Any, step: float) -> tuple[Array, Array]:
     """Beyond the largest number lies infinity; close to it, either may come out."""
     most = float(info.max)
+    if low.size and np.min(low) >= -most and np.max(high) <= most:  # nearly always, and without a NaN
+        return low, high
     surely = most * (1 + float(info.eps)) if info.max < np.finfo(np.float64).max else np.inf
     new_low = np.where(low >= surely, np.inf, np.where(low > most, most, low))
     new_high = np.where(high > most, np.inf, high)

@@ -55,9 +55,12 @@ def _summed(value: Array, low: Array, high: Array, size: Array, roundings: int, 
     error = error + n * 2.0 * float(info.tiny) * (n > 1)
     if half:
         error = error + float(info.eps) * np.where(np.isfinite(low), np.maximum(abs(low), abs(high)), 0.0)
-    nan = np.isnan(low) & np.isnan(high)
-    unsure = (np.isnan(low) ^ np.isnan(high)) | ((size > float(info.max)) & ~nan)
-    low, high = np.where(np.isfinite(low), low - error, low), np.where(np.isfinite(high), high + error, high)
+    if np.isfinite(low).all() and np.isfinite(high).all() and np.max(size, initial=0.0) <= float(info.max):
+        low, high, unsure = low - error, high + error, np.zeros((), bool)
+    else:
+        nan = np.isnan(low) & np.isnan(high)
+        unsure = (np.isnan(low) ^ np.isnan(high)) | ((size > float(info.max)) & ~nan)
+        low, high = np.where(np.isfinite(low), low - error, low), np.where(np.isfinite(high), high + error, high)
     if info.max < np.finfo(np.float64).max:
         low, high = overflowed(low, high, info, 0.0)
     return flushed(Range(value, np.asarray(low), np.asarray(high), _some(free, np.asarray(unsure)), signed=False))
