@@ -231,7 +231,7 @@ def test_the_report_tells():
     text = explain_compilation(step)
     assert "split long sums" in text
     assert "16 chunks of 3 rows, in 8 parts" in text
-    assert re.search(r"kB of scratch are never written as a whole: a thread has \d+(\.\d)? k?B at a time", text)
+    assert re.search(r"kB of scratch need not be whole: a thread has \d+(\.\d)? k?B of it at a time", text)
 
 
 # ---- what must not go wrong

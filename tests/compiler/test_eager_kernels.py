@@ -206,6 +206,20 @@ def test_layer_norm_is_used_in_both_directions_and_agrees_with_numpy(monkeypatch
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_layer_norm_without_a_bias_and_of_data_uses_it_too(large, monkeypatch):
+    kernels = []
+    monkeypatch.setattr(native, "_source", lambda name: kernels.append(name) or eager.kernel(name))
+    x = numbers((20, 8), "float32")
+    for data, affine in ((False, True), (True, True), (False, False)):
+        layer = cr.nn.LayerNorm(8, elementwise_affine=affine, bias=False)
+        leaf = cr.tensor(x, requires_grad=not data)
+        (layer(leaf) ** 3).sum().backward()
+        assert (leaf.grad is None) is data
+        if affine:
+            assert layer.weight.grad.numpy() == pytest.approx((layer(leaf) ** 3 * 3).sum(0).detach().numpy(), rel=1e-5)
+    assert kernels.count("layer_norm_backward") == 3
+
+
 def test_layer_norm_of_weights_that_are_not_dense(large):
     x, w = numbers((6, 8), "float32"), numbers((2, 8), "float32", 1)
     made = cr.from_numpy(w.T.copy()).T  # columns lie in memory one after another

@@ -96,6 +96,7 @@ def test_the_layer():
     assert list(nn.LayerNorm(4, bias=False).state_dict()) == ["weight"]
     assert list(nn.LayerNorm(4, elementwise_affine=False).state_dict()) == []
     assert nn.LayerNorm(4, elementwise_affine=False).weight is None
+    assert nn.LayerNorm(np.int64(4)).normalized_shape == nn.LayerNorm([4]).normalized_shape == (4,)
     x = cr.randn(5, 2, 3)
     assert layer(x).tolist() == layer.eval()(x).tolist()
     with cr.no_grad():

@@ -65,8 +65,8 @@ def _program(number: int, bound: BoundProgram, kernels: bool, graph: bool) -> li
         lines.append(f"  a large batch goes through {plan.chunked}")
         own = sum(b.nbytes for b in within_chunks(plan))
         lines.append(
-            f"    {describe_size(own)} of scratch are never written as a whole: "
-            f"a thread has {describe_size(own // plan.chunked.chunks)} at a time"
+            f"    {describe_size(own)} of scratch need not be whole: "
+            f"a thread has {describe_size(own // plan.chunked.chunks)} of it at a time"
         )
     if plan.calls:
         names = sorted({c.instruction.op.name for c in plan.calls})

@@ -109,10 +109,9 @@ class LayerNorm(General):
     def vjp(self, m: Any, g: Any, y: Any, r: Any, needs: Sequence[bool], *xs: Any, **params: Any) -> tuple[Any, ...]:
         """With d = g w: (d - mean d - h mean(d h)) r, and the sums of g h and of g over the axes in front."""
         x, w, _ = xs
-        if r is not None and all(needs):
-            run = native.along_rows("layer_norm_backward", x, x.ndim - 1)
-            if run is not None:
-                return run(g, x, w, *r)  # type: ignore[no-any-return]
+        run = None if r is None else native.along_rows("layer_norm_backward", x, x.ndim - 1)
+        if run is not None:
+            return tuple(v if need else None for v, need in zip(run(g, x, w, *r), needs, strict=True))
         axes, lead = _axes(x, w), tuple(range(len(x.shape) - len(w.shape)))
         dtype, wide = dtypes.as_numpy(x.dtype), _wide(x.dtype)
         g, x, w = (_cast(m, v, wide) for v in (g, x, w))

@@ -321,3 +321,30 @@ def test_integers_wrap_around(kind):
     call(body, x, y)
     with np.errstate(over="ignore"):
         assert y.tolist() == [info.min, (x * 2).astype(dtype)[0], info.max >> (BITS[kind] - 2)]
+
+
+def test_what_is_known_is_done_at_once_as_the_processor_does_it():
+    """Arithmetic of known indices is folded; the same of arguments is not; both give the same."""
+    pairs = [(7, 3), (-7, 3), (7, -3), (-7, -3), (0, 5), (5, 5), (2**62, 4), (-(2**63), 1)]
+    names = ("add", "sub", "mul", "idiv", "irem", "lt", "le", "gt", "ge", "eq", "ne")
+    module = Module(host())
+    with module.function("both", x="i64", y="i64", out="ptr") as b:
+        x, y, out = b.args
+        for k, name in enumerate(names):
+            found = getattr(b, name)(x, y)
+            assert found.known is None
+            b.store(b.select(found, b.i64(1), 0) if found.kind == "bool" else found, b.at(out, k, "i64"))
+        for m, name in enumerate(names):
+            for n, (u, v) in enumerate(pairs):
+                found = getattr(b, name)(b.i64(u), v)
+                found = b.select(found, b.i64(1), 0) if found.kind == "bool" else found
+                assert found.known is not None
+                b.store(found, b.at(out, len(names) * (1 + n) + m, "i64"))
+        assert b.idiv(b.i64(1), 0).known is None  # that is for the processor to refuse
+        assert b.add(b.const(1, "i32"), 1).known is None
+    run = build(module.text).function("both", "i64", "i64", "ptr")
+    for n, (u, v) in enumerate(pairs):
+        out = np.zeros(len(names) * (1 + len(pairs)), np.int64)
+        run(u, v, out.ctypes.data)
+        expected = out[: len(names)]
+        np.testing.assert_array_equal(out[len(names) * (1 + n) :][: len(names)], expected, err_msg=f"{u} {v}")

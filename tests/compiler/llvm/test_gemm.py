@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 pytest.importorskip("llvmlite")
 
 from chainrule.compiler.llvm.builder import Builder, Module
-from chainrule.compiler.llvm.gemm import ProductCode, ProductSpec, _heights_of, emit_product
+from chainrule.compiler.llvm.gemm import ProductCode, ProductSpec, emit_product
 from chainrule.compiler.llvm.gemm_plan import Index, Plan, make_plan
 from chainrule.compiler.llvm.target import Target, build, describe
 from chainrule.compiler.llvm.values import Value
@@ -211,6 +209,18 @@ def test_columns_give_the_same_bits_as_rows(target: Target, indexed: bool, ended
         for found in results[1:]:
             for x, y in zip(results[0], found, strict=True):
                 np.testing.assert_array_equal(y, x, err_msg=f"{spec} {plans[i]}")
+
+
+def test_by_columns_there_is_no_code_for_heights_that_do_not_occur(target: Target) -> None:
+    spec = ProductSpec.contiguous(128, 256, 64)
+    plan = replace(make_plan(spec, target), rows=6)  # 18 tiles of 6 rows, 4 of 5: no single rows
+    tiles = []
+    for columns in (False, True):
+        module = Module(target)
+        emit_product(module, "product", spec, plan, columns=columns)
+        tiles.append(module.text.count("define internal void @product_tile"))
+    assert plan.by_columns
+    assert tiles[1] < tiles[0]
 
 
 def test_rows_outside_the_range_are_left_alone(target: Target) -> None:
@@ -529,13 +539,3 @@ def test_nothing_beyond_the_operands_is_touched(level: str | None) -> None:
     done = subprocess.run([sys.executable, "-c", _GUARDED, level or ""], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.startswith("done")
-
-
-@given(st.integers(0, 300), st.integers(1, 24), st.booleans())
-def test_tile_heights_of_known_rows_cover_each_row_once(rows: int, most: int, smaller: bool) -> None:
-    found = _heights_of(rows, most, smaller)
-    covered = [row + i for z, low, high in found for row in range(low, high, z) for i in range(z)]
-    assert covered == list(range(rows))
-    assert all(z <= most and low < high for z, low, high in found)
-    if smaller and most > 2 and rows >= most * most:  # no single rows where near-equal tiles will do
-        assert [z for z, _, _ in found] in ([most], [most, most - 1], [most - 1])

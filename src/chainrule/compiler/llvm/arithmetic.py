@@ -5,7 +5,8 @@ No instruction carries a fast-math flag: the value is that of IEEE arithmetic in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from chainrule.compiler.llvm.values import BITS, BITS_OF, FLOATS, FRACTION, UNSIGNED, Value, constant, ir_type
@@ -13,6 +14,12 @@ from chainrule.compiler.llvm.values import BITS, BITS_OF, FLOATS, FRACTION, UNSI
 if TYPE_CHECKING:
     from chainrule.compiler.llvm.target import Target
 
+#: what is done at once with indices that are known: code for tiles that never run is then not made
+_KNOWN: dict[str, Callable[[int, int], int]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul,
+    "sdiv": lambda x, y: abs(x) // abs(y) * (1 if (x < 0) == (y < 0) else -1),
+    "srem": lambda x, y: abs(x) % abs(y) * (-1 if x < 0 else 1),
+}  # fmt: skip
 _FLOAT_TEST = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
 
 
@@ -51,6 +58,8 @@ class Arithmetic:
         name = floating if x.kind in FLOATS else integer
         if not name:
             raise TypeError(f"no such operation on kind {x.kind}")
+        if name in _KNOWN and x.known is not None and y.known is not None and (y.known or name not in ("sdiv", "srem")):
+            return self.const(_KNOWN[name](x.known, y.known), "i64")
         return self.op(f"{name} {ir_type(x.kind, x.width)} {x.text}, {y.text}", x.kind, x.width)
 
     # ---- arithmetic
@@ -203,6 +212,8 @@ class Arithmetic:
             x = self.like(y, x)
         if x.kind in FLOATS:
             return self.op(f"fcmp {_FLOAT_TEST[test]} {x.typed}, {y.text}", "bool", x.width)
+        if x.known is not None and y.known is not None:
+            return self.const(getattr(operator, test)(x.known, y.known), "bool")
         if test in ("eq", "ne"):
             return self.op(f"icmp {test} {x.typed}, {y.text}", "bool", x.width)
         sign = "u" if x.kind in UNSIGNED or x.kind == "ptr" else "s"
@@ -248,6 +259,9 @@ class Arithmetic:
             x = self.like(y, x)
         if mask.kind != "bool" or mask.width not in (1, x.width):
             raise TypeError(f"a mask of {x.width} bits (or one) expected, got {mask.typed}")
+        if mask.text in ("true", "false"):
+            chosen: Value = x if mask.text == "true" else y
+            return chosen
         return self.op(f"select {mask.typed}, {x.typed}, {y.typed}", x.kind, x.width)
 
     # ---- conversions

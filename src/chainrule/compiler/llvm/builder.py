@@ -291,9 +291,9 @@ class Builder(Memory, Lanes, Arithmetic):
         ``step`` is positive. The last round may begin anywhere below ``stop``: a body that takes several elements a
         round needs bounds that are multiples, or masks. No round at all gives the initial values as results.
         """
-        surely = all(isinstance(n, int) for n in (start, stop)) and start < stop  # type: ignore[operator]
         head, end = self.new_label("loop"), self.new_label("done")
         first, last, by = self.i64(start), self.i64(stop), self.i64(step)
+        surely = self.lt(first, last).text == "true"
         before = self._block
         if surely:
             self.branch(None, head)

@@ -97,20 +97,6 @@ def emit_product(
     return ProductCode(name, layout.total, 1 if columns else plan.rows, plan, layout.keeps)
 
 
-def _heights_of(rows: int, z: int, smaller: bool) -> list[tuple[int, Value | int, Value | int]]:
-    """Tile heights for a known number of rows: the tiles that :meth:`_Product.heights` finds when it runs."""
-    tiles = -(-rows // z)
-    less = tiles * z - rows
-    if not smaller or less > tiles:
-        tall, less = rows // z, 0
-    else:
-        tall = tiles - less
-    middle = tall * z
-    upper = middle + less * (z - 1)
-    found = [(z, 0, middle), (z - 1, middle, upper), (1, upper, rows)]
-    return [(height, low, high) for height, low, high in found if low < high]
-
-
 def _over_batch(b: Builder, inner: str, spec: ProductSpec) -> None:
     """Call ``inner`` for each matrix that has rows in the range."""
     if not spec.M or not spec.batches:
@@ -235,10 +221,11 @@ class _Product:
         fields = {"add": "always" if spec.accumulate else "never", "epilogue": spec.epilogue, **more}
         return Finish(spec.c_strides, extras=len(spec.extras), **fields)  # type: ignore[arg-type]
 
-    def heights(self) -> list[tuple[int, Value | int, Value | int]]:
-        """Tile heights, each with its range of rows; by columns those are all, so no code is made for empty ranges."""
-        if self.columns is not None:
-            return _heights_of(self.spec.M, self.plan.rows, self.plan.smaller)
+    def heights(self) -> list[tuple[int, Value, Value]]:
+        """Tile heights, each with its range of rows; by columns these are known, and empty ranges left out."""
+        return [(z, low, high) for z, low, high in self._heights() if low.known is None or low.known != high.known]
+
+    def _heights(self) -> list[tuple[int, Value, Value]]:
         b, z, begin, end = self.b, self.plan.rows, self.begin, self.end
         if z == 1:
             return [(1, begin, end)]

@@ -123,6 +123,11 @@ class Value:
         """Type and name, as an operand is written."""
         return f"{ir_type(self.kind, self.width)} {self.text}"
 
+    @property
+    def known(self) -> int | None:
+        """The number that a scalar i64 is already now; None: it is known when the generated code runs."""
+        return int(self.text) if self.kind == "i64" and self.width == 1 and self.text.lstrip("-").isdigit() else None
+
     def __repr__(self) -> str:
         return f"<{self.typed}>"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 from chainrule import tensors as ct
-from chainrule.core import dtypes
 from chainrule.core.errors import DTypeError, ShapeError, explain
 from chainrule.tensors.namespace import TENSORS
 
@@ -26,7 +26,7 @@ def layer_norm(
         ShapeError: the input does not end in ``normalized_shape``, or weight or bias have another shape.
         DTypeError: the input is of whole numbers, or weight or bias are of another dtype than the input.
     """
-    if isinstance(normalized_shape, int):
+    if isinstance(normalized_shape, Integral):
         raise TypeError(
             explain(
                 "layer_norm: normalized_shape is a number",
@@ -77,7 +77,6 @@ def layer_norm(
                     fix=f"convert the input with .to({value.dtype}), or the layer with .to({input.dtype})",
                 )
             )
-    kind = dtypes.from_numpy(x.dtype)
-    w = ct.ones(shape, dtype=kind) if weight is None else weight
-    b = ct.zeros(shape, dtype=kind) if bias is None else bias
+    w = ct.ones(shape, dtype=input.dtype) if weight is None else weight
+    b = ct.zeros(shape, dtype=input.dtype) if bias is None else bias
     return TENSORS.layer_norm(input, w, b, eps=float(eps))  # type: ignore[no-any-return]
