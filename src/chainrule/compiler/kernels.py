@@ -143,7 +143,7 @@ class Product(NamedTuple):
     An ``epilogue`` is a loop over the elements of C, computed while they are in registers: what it loads from there
     is the product; C is written only if that is one of its stores. An operand with ``rows`` is a table of which these
     rows are meant (along the batch, its own strides are 0). With ``block``, the sums over k are computed in blocks of
-    so many steps, which divides k.
+    so many steps, which divides k. ``zeros`` of an operand, "a" or "b", may be left out.
     """
 
     instruction: Instruction
@@ -158,6 +158,7 @@ class Product(NamedTuple):
     a_rows: Rows | None = None
     b_rows: Rows | None = None
     block: int = 0
+    zeros: str = ""
 
     @property
     def reads(self) -> list[tuple[Access, Shape]]:
@@ -183,6 +184,7 @@ class Product(NamedTuple):
         operands = " ".join(
             f"{a} by {rows.index}" if rows else str(a) for a, rows in ((self.a, self.a_rows), (self.b, self.b_rows))
         )
+        operands += f" without zeros of {self.zeros}" if self.zeros else ""
         if self.epilogue is None:
             return "\n".join([*lines, f"  {self.c} = {operands}"])
         names = [repr(v) for v, a in self.epilogue.loads.items() if a.buffer is self.c.buffer]

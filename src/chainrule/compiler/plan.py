@@ -50,6 +50,7 @@ from chainrule.compiler.kernels import (
 from chainrule.compiler.layouts import view_layout
 from chainrule.compiler.llvm import routines
 from chainrule.compiler.llvm.vmath import lowers
+from chainrule.compiler.zeros import leave_out_zeros
 from chainrule.core.shapes import Shape, size_of
 from chainrule.ir.graph import Graph, Instruction, Value
 from chainrule.ir.op import REGISTRY, Elementwise
@@ -391,7 +392,7 @@ def plan(
     kernels = p.kernels()
     outputs = tuple(p.layout(v) for v in graph.outputs)
     kept = {layout.buffer for layout in outputs}
-    kernels = in_blocks(fold_gathers(fuse_epilogues(kernels, kept), kept))
+    kernels = leave_out_zeros(in_blocks(fold_gathers(fuse_epilogues(kernels, kept), kept)))
     together = None
     if chunks:
         kernels, together = chunked(kernels)

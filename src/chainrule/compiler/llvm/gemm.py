@@ -23,9 +23,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from chainrule.compiler.llvm import gemm_pack
+from chainrule.compiler.llvm import gemm_pack, gemm_zeros
 from chainrule.compiler.llvm.builder import Builder, Module
-from chainrule.compiler.llvm.gemm_plan import COSTS, Costs, Piece, Plan, ProductSpec, Run, even, exact, make_plan
+from chainrule.compiler.llvm.gemm_layout import AHEAD_OF_ZEROS, Layout
+from chainrule.compiler.llvm.gemm_plan import COSTS, Piece, Plan, ProductSpec, Run, exact, make_plan
 from chainrule.compiler.llvm.gemm_rows import LINE, Rows, ahead_of
 from chainrule.compiler.llvm.gemm_tiles import Ahead, DotTile, Finish, Tile, tile_function
 from chainrule.compiler.llvm.values import BYTES, Value
@@ -72,7 +73,7 @@ def emit_product(
     """
     spec = spec.merged()
     plan = plan or make_plan(spec, module.target)
-    layout = _Layout(spec, plan, COSTS[module.target.level], keep and not spec.batch)
+    layout = Layout(spec, plan, module.target, keep and not spec.batch)
     extras = {f"extra{i}": "ptr" for i in range(len(spec.extras))}
     indices = {name: "ptr" for name in ("a_index", "b_index") if getattr(spec, name)}
     arguments: dict[str, Any] = {
@@ -136,39 +137,6 @@ def _parted(b: Builder, spec: ProductSpec) -> tuple[Sequence[Value], ...]:
     return rest[:count], rest[count : count + 2], rest[count + 2 : steps], rest[steps:]
 
 
-class _Layout:
-    """What lies where in scratch, in bytes: panels of B, partial sums."""
-
-    def __init__(self, spec: ProductSpec, plan: Plan, costs: Costs, keep: bool) -> None:
-        size = BYTES[spec.dtype]
-        self.chunks: list[int] = []  # panels of each run that are packed at a time
-        panels = 0
-        blocked = plan.depth < spec.K
-        near = costs.most if spec.M * spec.K * size > 2 * costs.far else costs.near
-        for run in plan.runs:
-            fit = max(1, near // (plan.depth * run.stride * size))
-            per = even(run.count, min(fit, run.count))
-            self.chunks.append(per)
-            if plan.pack:
-                panels = max(panels, per * plan.depth * run.stride * size)
-        everything = all(run.count == per for run, per in zip(plan.runs, self.chunks, strict=True))
-        #: whether all of B has its place, each run's panels after those of the run before
-        self.keeps = keep and plan.family == "outer" and bool(plan.pack) and not blocked and everything
-        self.runs = [0] * len(plan.runs)
-        if self.keeps:
-            sizes = [run.count * plan.depth * run.stride * size for run in plan.runs]
-            self.runs, panels = [sum(sizes[:i]) for i in range(len(sizes))], sum(sizes)
-        self.partial = -(-panels // 64) * 64
-        self.row = sum(r.count * r.stride for r in plan.runs) if blocked and spec.epilogue else 0
-        #: addresses of the rows of A of a tile, if they are found by index
-        self.rows = -(-(self.partial + spec.M * self.row * size) // 64) * 64
-        #: addresses that a tile asks for: no more of them than steps of k
-        self.places = self.rows + (plan.rows * BYTES["ptr"] if spec.a_index else 0)
-        #: addresses of the rows of B in a block of k, if tiles take them where they are
-        self.b_rows = self.places + (plan.depth * BYTES["ptr"] if plan.family == "outer" else 0)
-        self.total = self.b_rows + (plan.depth * BYTES["ptr"] if plan.b_listed(spec) else 0)
-
-
 @contextmanager
 def _span(b: Builder, start: int | Value, stop: int | Value, step: int) -> Iterator[Value]:
     """``range(start, stop, step)``, without a loop where it is a single round (of none, if there is nothing in it)."""
@@ -192,7 +160,7 @@ def _rest(b: Builder, total: int, at: Value, step: int) -> Value:
 class _Product:
     """The body of the function of one matrix."""
 
-    def __init__(self, b: Builder, spec: ProductSpec, plan: Plan, layout: _Layout, columns: bool) -> None:
+    def __init__(self, b: Builder, spec: ProductSpec, plan: Plan, layout: Layout, columns: bool) -> None:
         self.b, self.spec, self.plan, self.layout = b, spec, plan, layout
         self.a, self.p, self.c, self.scratch = b.args[:4]
         places, (self.begin, self.end), self.steps, self.fresh = _parted(b, spec)
@@ -202,7 +170,9 @@ class _Product:
         if columns:
             self.begin, self.end = b.i64(0), b.i64(spec.M)
         self.kind, self.size = spec.dtype, BYTES[spec.dtype]
-        self.a_is_far = spec.a_strides[1] == 1 and spec.M * spec.K * self.size > COSTS[b.target.level].far
+        self.a_is_far = spec.a_strides[1] == 1 and (
+            spec.a_index is not None or spec.M * spec.K * self.size > COSTS[b.target.level].far
+        )
         a_index = indices[0] if spec.a_index else None
         b_index = indices[-1] if spec.b_index else None
         self.a_rows = Rows(b, self.kind, self.a, spec.a_strides[0], spec.M, spec.a_index, a_index)
@@ -245,12 +215,13 @@ class _Product:
         return [(z, begin, middle), (z - 1, middle, upper), (1, upper, end)]
 
     def call(self, tile: Tile | DotTile, a: Value, p: Value, row: Value, column: Value, **more: Value) -> None:
-        """Call a tile; ``more``: partial, depth, flag, places."""
+        """Call a tile; ``more``: partial, depth, flag, places, steps."""
         b, zero = self.b, self.b.i64(0)
         c = self.at(self.c, (row, self.spec.c_strides[0]), (column, self.spec.c_strides[1]))
         partial, depth, flag = more.get("partial", c), more.get("depth", zero), more.get("flag", zero)
-        places = more.get("places", c)
-        b.call(tile_function(b.module, tile), a, p, c, partial, depth, flag, row, column, places, *self.extras)
+        places, steps = more.get("places", c), more.get("steps", c)
+        name = tile_function(b.module, tile)
+        b.call(name, a, p, c, partial, depth, flag, row, column, places, steps, *self.extras)
 
     def none(self) -> None:
         """Nothing to compute."""
@@ -260,6 +231,8 @@ class _Product:
         """Tiles that take a vector of columns and step through k."""
         b, spec, plan = self.b, self.spec, self.plan
         heights = self.heights()
+        if plan.zeros:
+            self.look_for_infinite()
         for run, per, place in zip(plan.runs, self.layout.chunks, self.layout.runs, strict=True):
             per = per if plan.pack else run.count
             packed = b.offset(self.scratch, place) if place else self.scratch
@@ -314,8 +287,15 @@ class _Product:
             if spec.b_index:
                 assert self.b_rows.place is not None
                 index = b.at(self.b_rows.place, k * spec.b_index.stride, spec.b_index.kind)
-            f = gemm_pack.pack_rows(module, self.kind, run.columns, run.stride, b_k, spec.b_index)
-            b.call(f, source, place, depth, index)
+            about = (module, self.kind, run.columns, run.stride, b_k, spec.b_index)
+            if plan.zeros == "b":
+                steps, everything = self.steps_at(j)
+                f = gemm_zeros.pack_live_rows(*about)
+                found = b.call(f, source, place, depth, index, everything, b.offset(steps, BYTES["i64"]), returns="i64")
+                assert found is not None
+                b.store(found, steps)
+            else:
+                b.call(gemm_pack.pack_rows(*about), source, place, depth, index)
         elif plan.pack == "turn":
             width = b.target.width(self.size)
 
@@ -345,12 +325,13 @@ class _Product:
     def ahead(self, run: Run, per: int, z: int) -> Ahead | None:
         """What tiles of ``z`` rows ask for: rows of A from far away, or the next block of k; see gemm_rows."""
         depth, size = self.plan.depth, self.size
+        lines = AHEAD_OF_ZEROS if self.plan.zeros else 1
         if self.plan.chains > 1:
             return None
         if self.a_is_far:
-            return ahead_of(depth, z, self.share(per))
+            return ahead_of(depth, z, self.share(per), lines)
         if self.plan.pack == "rows" and depth < self.spec.K:
-            return ahead_of(depth, sum(self.parts(run, per, z)), per * run.columns * size)
+            return ahead_of(depth, sum(self.parts(run, per, z)), per * run.columns * size, lines)
         return None
 
     def share(self, per: int) -> int:
@@ -392,13 +373,16 @@ class _Product:
             a = b.offset(self.scratch, self.layout.rows)
             self.a_rows.list(row, row + z, k * self.size, z, a)
         b_k = run.stride if plan.pack else spec.b_strides[0]
+        more = {"depth": depth}
+        if plan.zeros == "a":
+            more = self.steps_of_a(a, k, depth, z)
 
         ahead = self.ahead(run, per, z)
         listed = spec.a_index is not None, plan.b_listed(spec)
 
         def tile(finish: Finish) -> Tile:
             packed = plan.pack is not None
-            return Tile(self.kind, z, run.pieces, strides, b_k, packed, plan.chains, finish, ahead, *listed)
+            return Tile(self.kind, z, run.pieces, strides, b_k, packed, plan.chains, finish, ahead, *listed, plan.zeros)
 
         blocked, partial = plan.depth < spec.K, self.layout.row
         with b.loop(0, panels) as j:
@@ -409,29 +393,75 @@ class _Product:
                 p = self.listed()
             else:
                 p = self.at(self.p, (k, spec.b_strides[0]), (column, spec.b_strides[1]))
-            places = self.announce(ahead, run, per, j, panel, k, z, row) if ahead else a
+            if ahead:
+                more["places"] = self.announce(ahead, run, per, j, panel, k, z, row)
+            if plan.zeros == "b":
+                steps, _ = self.steps_at(j)
+                more |= {"depth": b.load(steps, "i64"), "steps": b.offset(steps, BYTES["i64"])}
             if not blocked:
-                self.call(tile(self.finish()), a, p, row, column, depth=depth, places=places)
+                self.call(tile(self.finish()), a, p, row, column, **more)
                 return
-            flag = b.select(k > 0, b.i64(1), 0)
+            more["flag"] = b.select(k > 0, b.i64(1), 0)
             if not partial:
                 finish = self.finish(add="always" if spec.accumulate else "flag")
-                self.call(tile(finish), a, p, row, column, depth=depth, flag=flag, places=places)
+                self.call(tile(finish), a, p, row, column, **more)
                 return
             sums = b.offset(self.scratch, self.layout.partial)
             sums = self.at(sums, (row, partial), (column, 1))
             last = k >= spec.K - plan.depth
             with b.if_(b.not_(last)):
                 finish = Finish((0, 0), partial, last=False, extras=len(spec.extras))
-                self.call(tile(finish), a, p, row, column, depth=depth, flag=flag, partial=sums, places=places)
+                self.call(tile(finish), a, p, row, column, partial=sums, **more)
             with b.if_(last):
-                self.call(
-                    tile(self.finish(partial=partial)), a, p, row, column, depth=depth, partial=sums, places=places
-                )
+                self.call(tile(self.finish(partial=partial)), a, p, row, column, partial=sums, **more)
 
     def listed(self) -> Value:
         """Where the addresses of the rows of B are, from the first step of the block on."""
         return self.b.offset(self.scratch, self.layout.b_rows)
+
+    # ---- zeros left out
+    def look_for_infinite(self) -> None:
+        """Note whether the operand that zeros are multiplied with has numbers with which that is not zero."""
+        b, spec = self.b, self.spec
+        flag = b.offset(self.scratch, self.layout.flag)
+        look = gemm_zeros.note_infinite(b.module, self.kind)
+
+        def note() -> None:
+            b.store(b.i64(0), flag)
+            if self.plan.zeros == "a":
+                first, end = (b.i64(0), b.i64(spec.N)) if self.columns is None else self.columns
+                end = b.minimum(end + max(run.columns for run in self.plan.runs), spec.N)  # panels may reach beyond it
+                start, strides = self.at(self.p, (first, spec.b_strides[1])), spec.b_strides
+                sizes = b.i64(spec.K), b.sub(end, first)
+            else:
+                first, end = self.steps or (b.i64(0), b.i64(spec.K))
+                start, strides = self.at(self.a, (first, spec.a_strides[1])), spec.a_strides[::-1]
+                sizes = b.sub(end, first), b.i64(spec.M)
+            if strides[1] != 1:
+                strides, sizes = strides[::-1], sizes[::-1]
+            b.call(look, start, sizes[0], b.i64(strides[0] * self.size), sizes[1], flag)
+
+        if self.fresh:
+            with b.if_(b.ne(self.fresh[0], 0)):
+                note()
+        else:
+            note()
+
+    def steps_at(self, j: Value) -> tuple[Value, Value]:
+        """The list of steps of the panel at place j, which begins with their number; whether all are to be taken."""
+        everything = self.b.load(self.b.offset(self.scratch, self.layout.flag), "i64")
+        return self.b.offset(self.scratch, j * self.layout.list + self.layout.steps), everything
+
+    def steps_of_a(self, rows: Value, k: Value, depth: Value, z: int) -> dict[str, Value]:
+        """The steps that a strip of A takes: where they are listed, and how many."""
+        b = self.b
+        steps, everything = self.steps_at(b.i64(0))
+        listed = self.spec.a_index is not None
+        f = gemm_zeros.steps_of_rows(b.module, self.kind, listed)
+        stride = b.i64(self.spec.a_strides[0] * self.size)
+        found = b.call(f, rows, stride, b.i64(z), depth, everything, steps, returns="i64")
+        assert found is not None
+        return {"depth": found, "steps": steps}
 
     # ---- dot
     def dot(self) -> None:

@@ -23,38 +23,50 @@ def pack_rows(module: Module, kind: str, columns: int, stride: int, b_k: int, in
     The second-level cache is asked for rows to come: a panel takes so little of each that the processor does not see
     where the next one is.
     """
-    by = f"_by_{index.kind}_{_word(index.stride)}_{index.size}" if index else ""
-    name = f"pack_rows_{kind}_{columns}_{stride}_{_word(b_k)}{by}"
+    name = f"pack_rows_{kind}_{columns}_{stride}_{rows_name(b_k, index)}"
     if module.has(name):
         return name
-    size, width = BYTES[kind], module.target.width(BYTES[kind])
     with module.function(name, internal=True, noalias=False, source="ptr", panel="ptr", depth="i64", index="ptr") as b:
         source, panel, depth, place = b.args
         rows = Rows(b, kind, source, b_k, 0, index, place)
         with b.loop_carrying(0, depth, 1, [panel]) as k:
-            later = b.select(k.index < depth - AHEAD, k.index + AHEAD, depth - 1)
-            src, far, dst = rows.at(k.index), rows.at(later), k.values[0]
-            for at in range(0, columns * size, LINE):
-                b.prefetch(b.offset(far, at), locality=2)
-            for at in range(0, stride, width):
-                lanes = min(width, columns - at)
-                _copy(b, b.offset(src, at * size), b.offset(dst, at * size), kind, lanes, width)
-            k.next(b.offset(dst, stride * size))
+            copy_row(b, rows, k.index, depth, k.values[0], columns, stride)
+            k.next(b.offset(k.values[0], stride * BYTES[kind]))
     return name
 
 
-def _copy(b: Builder, source: Value, target: Value, kind: str, lanes: int, width: int) -> None:
-    """One vector with ``lanes`` of its elements read, the others zero."""
-    if lanes == width:
-        b.store(b.load(source, kind, width), target)
-    elif b.target.has_avx512f and lanes > 0:
-        b.store(b.load(source, kind, width, mask=b.tail_mask(lanes, width)), target)
-    else:
-        b.store(b.zero(kind, width), target)
-        at = 0
-        for part in exact(max(0, lanes)):
-            b.store(b.load(b.at(source, at, kind), kind, part), b.at(target, at, kind))
-            at += part
+def rows_name(b_k: int, index: Index | None) -> str:
+    """Where rows are, as part of a name."""
+    return _word(b_k) + (f"_by_{index.kind}_{_word(index.stride)}_{index.size}" if index else "")
+
+
+def copy_row(b: Builder, rows: Rows, k: Value, depth: Value, target: Value, columns: int, stride: int) -> list[Value]:
+    """Copy row k of ``depth`` rows to its place in a panel, and ask for a later one; the vectors that were read."""
+    kind, size, width = rows.kind, BYTES[rows.kind], b.target.width(BYTES[rows.kind])
+    later = b.select(k < depth - AHEAD, k + AHEAD, depth - 1)
+    source, far = rows.at(k), rows.at(later)
+    for at in range(0, columns * size, LINE):
+        b.prefetch(b.offset(far, at), locality=2)
+    read: list[Value] = []
+    for at in range(0, stride, width):
+        lanes = min(width, columns - at)
+        read += _copy(b, b.offset(source, at * size), b.offset(target, at * size), kind, lanes, width)
+    return read
+
+
+def _copy(b: Builder, source: Value, target: Value, kind: str, lanes: int, width: int) -> list[Value]:
+    """One vector with ``lanes`` of its elements read, the others zero; what was read."""
+    if lanes == width or (b.target.has_avx512f and lanes > 0):
+        v = b.load(source, kind, width, mask=b.tail_mask(lanes, width) if lanes < width else None)
+        b.store(v, target)
+        return [v]
+    b.store(b.zero(kind, width), target)
+    at, read = 0, []
+    for part in exact(max(0, lanes)):
+        read.append(b.load(b.at(source, at, kind), kind, part))
+        b.store(read[-1], b.at(target, at, kind))
+        at += part
+    return read
 
 
 def pack_turned(module: Module, kind: str, columns: int) -> str:

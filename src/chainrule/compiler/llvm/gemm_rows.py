@@ -45,9 +45,12 @@ class Rows:
             b.store(b.offset(self.at(row), start), b.at(places, i, "ptr"))
 
 
-def ahead_of(depth: int, rows: int, nbytes: int) -> Ahead | None:
-    """How ``depth`` steps of a tile ask for ``nbytes`` of each of some rows; None if the rows are more."""
-    return Ahead((depth // rows).bit_length() - 1, nbytes - 1) if rows <= depth else None
+def ahead_of(depth: int, rows: int, nbytes: int, lines: int) -> Ahead | None:
+    """How ``depth`` steps of a tile ask for ``nbytes`` of each of some rows; None if the rows are more.
+
+    One line a step is enough; with more, so is a part of the steps.
+    """
+    return Ahead((depth // rows).bit_length() - 1, nbytes - 1, lines) if rows <= depth else None
 
 
 def index_at(b: Builder, index: Index, place: Value, row: Value) -> Value:

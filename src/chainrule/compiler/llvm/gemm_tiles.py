@@ -1,9 +1,9 @@
 """The tile functions of matrix products: the part of C that stays in registers while k runs.
 
 A tile function is made once per module for each :class:`Tile` (or :class:`DotTile`), whatever products call it. All
-take ``(A, B, C, P, depth, flag, row, column, Q, extras...)``: addresses of the first elements of the operands, the
-number of steps of k, whether to add what is at the destination, the tile's place for the epilogue, and a list of
-addresses of what is needed later.
+take ``(A, B, C, P, depth, flag, row, column, Q, S, extras...)``: addresses of the first elements of the operands, the
+number of steps of k, whether to add what is at the destination, the tile's place for the epilogue, a list of addresses
+of what is needed later, and a list of the steps of k, if not all of them are taken.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import Any
 from chainrule.compiler.llvm.builder import Builder, Module
 from chainrule.compiler.llvm.gemm_plan import Epilogue, Piece, exact
 from chainrule.compiler.llvm.values import BYTES, Value
+
+#: a step of k in a list
+STEP = "i32"
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,17 @@ class Finish:
 class Ahead:
     """What a tile asks the second-level cache for while it computes.
 
-    Step k asks for a line of row k >> ``shift`` of a list of addresses, one line after the other up to byte ``last``.
+    Line k is one of row k >> ``shift`` of a list of addresses, where lines follow each other up to byte ``last``. A
+    step asks for ``lines`` of them.
     """
 
     shift: int
     last: int
+    lines: int
 
     def rows(self, depth: int) -> int:
         """How many addresses ``depth`` steps look at."""
-        return ((depth - 1) >> self.shift) + 1
+        return ((depth * self.lines - 1) >> self.shift) + 1
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,8 @@ class Tile:
 
     Strides in elements: ``a`` from row to row and from k to k + 1, ``b_k`` from k to k + 1. ``packed``: B is in a
     panel. ``ahead``: what to ask for meanwhile. ``a_listed``: at A are the addresses of its rows instead; ``b_listed``:
-    at B those of its rows, of which the tile takes the columns from ``column`` on.
+    at B those of its rows, of which the tile takes the columns from ``column`` on. ``zeros``: of which operand zeros
+    are left out: the tile takes ``depth`` steps from a list; of "b", the panel has the rows of these steps alone.
     """
 
     kind: str
@@ -74,6 +80,7 @@ class Tile:
     ahead: Ahead | None = None
     a_listed: bool = False
     b_listed: bool = False
+    zeros: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,8 @@ def tile_function(module: Module, tile: Tile | DotTile) -> str:
         name = f"product_tile{len(made)}"
         numbers = dict.fromkeys(("depth", "flag", "row", "column"), "i64")
         extras = {f"extra{i}": "ptr" for i in range(tile.finish.extras)}
-        arguments: dict[str, Any] = {"A": "ptr", "B": "ptr", "C": "ptr", "P": "ptr", **numbers, "Q": "ptr", **extras}
+        operands, lists = (dict.fromkeys(names, "ptr") for names in ("ABCP", "QS"))
+        arguments: dict[str, Any] = {**operands, **numbers, **lists, **extras}
         with module.function(name, internal=True, noalias=False, inline=False, **arguments) as b:
             if isinstance(tile, Tile):
                 _outer(b, tile)
@@ -136,7 +144,14 @@ def _outer(b: Builder, tile: Tile) -> None:
     a_step, b_step = tile.a[1] * size, BYTES["ptr"] if tile.b_listed else tile.b_k * size
     advance = b.add if tile.a_listed else b.offset  # pa: bytes into each row, or an address
     a = b.i64(0) if tile.a_listed else a
-    start: Sequence[Value] = [a, p, *zeros]
+
+    def taken(n: Value, pb: Value) -> tuple[Value, Value]:
+        """Where the operands are at the step that is number n of the list; ``pb``: in a panel of these steps alone."""
+        k = b.cast(b.load(b.at(b.args[9], n, STEP), STEP), "i64")
+        return advance(a, k * a_step), b.offset(p, k * b_step) if tile.zeros == "a" else pb
+
+    # the place of a step is known a round before: loads that wait for it would be moved together, and spill sums
+    start: Sequence[Value] = [*(taken(b.i64(0), p) if tile.zeros else (a, p)), *zeros]
     if chains > 1:
         whole = b.and_(depth, -chains)
         with b.loop_carrying(0, whole, chains, [a, p, *zeros * chains]) as k:
@@ -158,17 +173,20 @@ def _outer(b: Builder, tile: Tile) -> None:
         if tile.ahead is not None:
             _ask(b, tile.ahead, b.args[8], k.index)
         new = step(pa, pb, k.values[2:])
-        k.next(advance(pa, a_step), b.offset(pb, b_step), *new)
+        later = b.offset(pb, b_step)
+        k.next(*(taken(k.index + 1, later) if tile.zeros else (advance(pa, a_step), later)), *new)
     sums = k.results[2:]
     rows = [sums[i * per_row : (i + 1) * per_row] for i in range(tile.rows)]
     _finish(b, kind, rows, pieces, tile.finish, masked)
 
 
 def _ask(b: Builder, ahead: Ahead, places: Value, k: Value) -> None:
-    """Ask for step k's line of what is needed later."""
-    place = b.load(b.at(places, b.lshr(k, ahead.shift), "ptr"), "ptr")
-    byte = b.and_(k, (1 << ahead.shift) - 1) * 64
-    b.prefetch(b.offset(place, b.select(byte < ahead.last, byte, ahead.last)), locality=2)
+    """Ask for step k's lines of what is needed later."""
+    for n in range(ahead.lines):
+        line = k if ahead.lines == 1 else k * ahead.lines + n
+        place = b.load(b.at(places, b.lshr(line, ahead.shift), "ptr"), "ptr")
+        byte = b.and_(line, (1 << ahead.shift) - 1) * 64
+        b.prefetch(b.offset(place, b.select(byte < ahead.last, byte, ahead.last)), locality=2)
 
 
 def _dot(b: Builder, tile: DotTile) -> None:
@@ -267,7 +285,7 @@ def _finish(
     """Add what was there before, apply the epilogue, store."""
     size = BYTES[kind]
     _, _, c, partial, _, flag, row, column = b.args[:8]
-    extras = b.args[9:]
+    extras = b.args[10:]
     stride = finish.c[1]
 
     def places(i: int, q: Piece) -> Value:

@@ -21,7 +21,7 @@ def product_spec(p: Product) -> ProductSpec:
         p.a.strides[rank:], p.b.strides[rank:], c.strides[rank:],
         batch=p.batch, a_batch=p.a.strides[:rank], b_batch=p.b.strides[:rank], c_batch=c.strides[:rank],
         epilogue=_epilogue(p), extras=tuple(extras),
-        a_index=_index(p.a_rows), b_index=_index(p.b_rows), block=p.block,
+        a_index=_index(p.a_rows), b_index=_index(p.b_rows), block=p.block, zeros=p.zeros,
     )  # fmt: skip
 
 

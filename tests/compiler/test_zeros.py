@@ -1,0 +1,123 @@
+"""Products that look for zeros in data: which ones do, and that numbers, special values and threads see none of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite", reason="native code needs llvmlite")
+
+import chainrule as cr
+from chainrule import nn
+from chainrule.compiler.compiled import compile
+from chainrule.compiler.explain import explain_compilation
+from chainrule.compiler.kernels import Plan, Product
+from chainrule.compiler.threads import Choice
+from chainrule.tensors.fastpath import TENSORS
+from native_checks import checked
+
+
+def numbers(*shape: int, seed: int = 0, dtype: str = "f4") -> cr.Tensor:
+    return cr.from_numpy(np.asarray(np.random.default_rng(seed).standard_normal(shape), dtype))
+
+
+def images(rows: int, columns: int, seed: int = 0, dtype: str = "f4") -> cr.Tensor:
+    """Mostly zeros, some columns nothing but zeros."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((rows, columns)) * (rng.random((rows, columns)) < 0.1) * (rng.random(columns) < 0.7)
+    return cr.from_numpy(np.asarray(x, dtype))
+
+
+def looked_at(plan: Plan) -> list[str]:
+    """Of each product, the operand whose zeros it leaves out."""
+    return [k.zeros for k in plan.kernels if isinstance(k, Product)]
+
+
+take = lambda x, i: TENSORS.take(x, i, axis=0)  # noqa: E731
+
+
+# ---- which
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_a_layer_and_its_gradient_look_at_the_data(dtype, target):
+    x, w, g = images(70, 100, dtype=dtype), numbers(50, 100, seed=1, dtype=dtype), numbers(70, 50, seed=2, dtype=dtype)
+    native = checked(
+        lambda x, w, g: (x @ w.T, g.T @ x, g @ w), x, w, g, target=target, draws=[(numbers(70, 100, dtype=dtype), w, g)]
+    )
+    assert looked_at(native.plan) == ["a", "b", ""]
+
+
+def test_gathered_rows_are_data(target):
+    x, w, g = images(300, 100), numbers(50, 100, seed=1), numbers(200, 50, seed=2)
+    i = cr.from_numpy(np.random.default_rng(0).integers(-300, 300, 200))
+    native = checked(lambda x, i, w, g: (take(x, i) @ w.T, g.T @ take(x, i)), x, i, w, g, target=target)
+    assert looked_at(native.plan) == ["a", "b"]
+
+
+def test_what_is_computed_narrow_or_read_down_its_columns_is_not():
+    x, w, narrow = images(70, 100), numbers(100, 50, seed=1), numbers(100, 31, seed=2)
+    for run in (
+        lambda x, w, n: x.relu() @ w,
+        lambda x, w, n: x @ n,
+        lambda x, w, n: x[:31] @ w,
+        lambda x, w, n: x[:, :63] @ w[:63],
+        lambda x, w, n: x[:, ::2] @ w[:50],
+    ):
+        plan = checked(run, x, w, narrow).plan
+        assert looked_at(plan) == [""], str(plan)
+    assert looked_at(checked(lambda x, w, n: x[:, 10:] @ w[10:], x, w, narrow).plan) == ["a"]
+
+
+# ---- special values
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_weights_that_are_not_finite_spoil_what_eager_mode_says_they_do(bad):
+    x, w = images(70, 100), numbers(50, 100, seed=1)
+    compiled = compile(lambda x, w: x @ w.T)
+    for place in (None, (3, 4), (49, 99)):
+        if place is not None:
+            w[place] = bad
+        np.testing.assert_allclose(compiled(x, w).numpy(), (x @ w.T).numpy(), rtol=1e-4, atol=1e-5)
+    assert np.isnan(compiled(x, w).numpy()).any()
+
+
+# ---- training
+def _train(threads: int, batch: int, monkeypatch) -> tuple[list[np.ndarray], object]:
+    monkeypatch.setattr("chainrule.compiler.native.available_cores", lambda: threads)
+    monkeypatch.setattr(Choice, "next", lambda self: (True, False))
+    cr.set_num_threads(threads)
+    cr.manual_seed(0)
+    model = nn.Sequential(nn.Linear(200, 70), nn.ReLU(), nn.Linear(70, 10))
+    optimizer = cr.optim.Adam(model.parameters(), lr=0.01)
+    x, t = images(5000, 200), cr.from_numpy(np.random.default_rng(3).integers(0, 10, 5000))
+
+    def step(rows):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x[rows]), t[rows])
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    compiled = compile(step)
+    for seed in range(3):
+        compiled(cr.from_numpy(np.random.default_rng(seed).permutation(5000)[:batch]))
+    return [p.detach().numpy().copy() for p in model.parameters()], compiled
+
+
+@pytest.mark.parametrize("batch", [150, 4096])
+def test_training_gives_the_same_weights_as_without(batch, monkeypatch):
+    """Bit for bit, with any number of threads, also chunk by chunk of a large batch."""
+    before = cr.get_num_threads()
+    try:
+        one, compiled = _train(1, batch, monkeypatch)
+        plan = compiled.bound[-1].native.plan
+        assert sorted(z for z in looked_at(plan) if z) == ["a", "b"]
+        assert (plan.chunked is not None) == (batch > 1000)
+        assert "without zeros of a" in explain_compilation(compiled)
+        for threads in (2, 3):
+            several, _ = _train(threads, batch, monkeypatch)
+            assert all(np.array_equal(a, b) for a, b in zip(one, several, strict=True))
+        monkeypatch.setattr("chainrule.compiler.plan.leave_out_zeros", list)
+        whole, compiled = _train(1, batch, monkeypatch)
+        assert not any(looked_at(compiled.bound[-1].native.plan))
+        assert all(np.array_equal(a, b) for a, b in zip(one, whole, strict=True))
+    finally:
+        cr.set_num_threads(before)
