@@ -162,7 +162,7 @@ class Costs:
         near, far: bytes of B that stay close while all rows pass (half of a level-2 cache; more is packed by chunks);
             bytes of B up to which rows are used where they are.
         most: the same where A is larger than twice ``far``: it had better be read once.
-        variety: cycles that each kind of tile beyond the first counts for (at most a hundredth of the whole): it takes
+        variety: cycles that each kind of tile beyond the first counts for (at most a fiftieth of the whole): it takes
             milliseconds to compile.
         depth: steps of k in a block, where there are more than two blocks of them.
         read, transfer: of reading a byte that other threads read too; of getting one that another thread has written.
@@ -364,7 +364,7 @@ def _step(costs: Costs, sums: int, loads: int) -> float:
 
 def _total(spec: ProductSpec, costs: Costs, cost: float, runs: Sequence[Run], smaller: bool) -> float:
     cost *= spec.batches
-    return cost + min(costs.variety, cost / 100) * (len(runs) * (1 + smaller) - 1)
+    return cost + min(costs.variety, cost / 50) * (len(runs) * (1 + smaller) - 1)
 
 
 #: rows of a tile that leaves out zeros of A at least: with fewer, B comes from the second-level cache too often
@@ -382,7 +382,7 @@ def _left(neighbours: int) -> float:
 
 def _heights(M: int, most: int) -> set[int]:
     """Rows of a tile to consider: near-equal parts of M, and what divides M if not much less than the most."""
-    low = -(-2 * most // 3) if M <= 64 or most > 16 else -(-5 * most // 6)
+    low = -(-2 * most // 3)
     return {even(M, most)} | {z for z in range(low, most + 1) if M % z == 0}
 
 
