@@ -28,12 +28,14 @@ class Work(NamedTuple):
         sizes, activation: of the layers; 10 outputs mean classes, 1 a regression.
         batch: rows a step.
         rows: rows a pass.
+        standardized: images with mean 0 and deviation 1, which have no zeros, instead of numbers in [0, 1].
     """
 
     sizes: tuple[int, ...]
     activation: str
     batch: int
     rows: int
+    standardized: bool = False
 
     @property
     def steps(self) -> int:
@@ -62,10 +64,16 @@ def real() -> bool:
 
 
 def data(work: Work) -> tuple[Array, Array]:
-    """Inputs and targets: MNIST in [0, 1] where it is there, else numbers of the same shape and, about, as many zeros.
+    """Inputs and targets: MNIST where it is there, else numbers of the same shape and, about, as many zeros.
 
     The regression's are 13 normal columns and a smooth function of them.
     """
+    x, y = _raw(work)
+    return (x - x.mean()) / x.std() if work.standardized else x, y
+
+
+def _raw(work: Work) -> tuple[Array, Array]:
+    """As :func:`data`, images in [0, 1]."""
     rng = np.random.default_rng(1)
     if work.regression:
         x = rng.standard_normal((work.rows, work.sizes[0])).astype(np.float32)

@@ -11,6 +11,7 @@ SIZES = (784, 256, 256, 10)
 CASES = {
     "784-256-256-10, 2,000 calls of 1 row": Work(SIZES, "ReLU", 1, 2_000),
     "784-256-256-10, 39 calls of 256 rows": Work(SIZES, "ReLU", 256, 39 * 256),
+    "784-256-256-10, 39 calls of 256 rows, standardized": Work(SIZES, "ReLU", 256, 39 * 256, standardized=True),
 }
 
 

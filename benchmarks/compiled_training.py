@@ -19,6 +19,8 @@ CASES = {
     "784-32-10 sigmoid, batch 32": Work((784, 32, 10), "Sigmoid", 32, IMAGES),
     "784-256-256-10 ReLU, batch 128": Work((784, 256, 256, 10), "ReLU", 128, IMAGES),
     "784-128-10 ReLU, batch 10,000": Work((784, 128, 10), "ReLU", 10_000, IMAGES),
+    "784-256-256-10 ReLU, batch 128, standardized": Work((784, 256, 256, 10), "ReLU", 128, IMAGES, standardized=True),
+    "784-128-10 ReLU, batch 10,000, standardized": Work((784, 128, 10), "ReLU", 10_000, IMAGES, standardized=True),
     "13-64-64-1 ReLU, batch 32, 20,000 rows": Work((13, 64, 64, 1), "ReLU", 32, TABLE),
 }
 QUICK_STEPS = 30
