@@ -162,6 +162,23 @@ def test_zero_times_infinity_is_not_left_out(target: Target, which: str, bad: fl
         assert np.isnan(c).sum() <= line.size
 
 
+@pytest.mark.parametrize("tb", [False, True])
+def test_infinities_in_the_last_short_block_of_steps(target: Target, tb: bool) -> None:
+    rng = np.random.default_rng(8)
+    M, N, K = 40, 50, 65
+    spec = forward(M, N, K, "f32", tb)
+    plan = replace(left_out(spec, target)[0], depth=62)
+    data, w = sparse(rng, M, K, "f32"), rng.standard_normal((N, K)).astype("f4")
+    data[:10] = 0
+    for k in (0, 61, 62, 64):
+        bad = w.copy()
+        bad[7, k] = np.inf
+        operands = (data, bad if tb else bad.T.copy(), np.full((M, N), np.nan, "f4"))
+        c = Product(spec, plan, target)(operands, [], (0, M))
+        assert np.isnan(c[:10, 7]).all()
+        assert np.isfinite(np.delete(c, 7, 1)).all()
+
+
 @pytest.mark.parametrize("which", ["a", "b"])
 def test_what_is_not_zero_is_never_left_out(target: Target, which: str) -> None:
     """NaN, infinity and numbers next to nothing in the data, alone among zeros; and data without any zeros."""

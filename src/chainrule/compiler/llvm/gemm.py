@@ -23,9 +23,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from chainrule.compiler.llvm import gemm_pack, gemm_zeros
+from chainrule.compiler.llvm import gemm_finite, gemm_pack, gemm_zeros
 from chainrule.compiler.llvm.builder import Builder, Module
-from chainrule.compiler.llvm.gemm_layout import AHEAD_OF_ZEROS, Layout
+from chainrule.compiler.llvm.gemm_layout import Layout
 from chainrule.compiler.llvm.gemm_plan import COSTS, Piece, Plan, ProductSpec, Run, exact, make_plan
 from chainrule.compiler.llvm.gemm_rows import LINE, Rows, ahead_of
 from chainrule.compiler.llvm.gemm_tiles import Ahead, DotTile, Finish, Tile, tile_function
@@ -231,8 +231,11 @@ class _Product:
         """Tiles that take a vector of columns and step through k."""
         b, spec, plan = self.b, self.spec, self.plan
         heights = self.heights()
-        if plan.zeros:
+        if plan.zeros and not self.fresh:
             self.look_for_infinite()
+        elif plan.zeros:
+            with b.if_(b.ne(self.fresh[0], 0)):
+                self.look_for_infinite()
         for run, per, place in zip(plan.runs, self.layout.chunks, self.layout.runs, strict=True):
             per = per if plan.pack else run.count
             packed = b.offset(self.scratch, place) if place else self.scratch
@@ -301,9 +304,12 @@ class _Product:
 
             def turn() -> None:
                 strides = b.i64(b_n * self.size), b.i64(run.stride * self.size)
+                noting = plan.zeros == "a"
+                more = [self.flag] if noting else []
                 for n in range(0, run.columns, width):
-                    f = gemm_pack.pack_turned(module, self.kind, min(width, run.columns - n))
-                    b.call(f, b.offset(source, n * b_n * self.size), b.offset(place, n * self.size), depth, *strides)
+                    f = gemm_pack.pack_turned(module, self.kind, min(width, run.columns - n), noting)
+                    start = b.offset(source, n * b_n * self.size)
+                    b.call(f, start, b.offset(place, n * self.size), depth, *strides, *more)
 
             last = (spec.K - 1) % plan.depth + 1
             if last >= width:
@@ -313,6 +319,8 @@ class _Product:
                 turn()
             with b.if_(depth < width):
                 self.pack_any(source, place, depth, run.columns, run.stride)
+                if plan.zeros == "a":
+                    self.note_infinite(place, b.i64(1), 0, depth * run.stride)
         else:
             self.pack_any(source, place, depth, run.columns, run.stride)
 
@@ -325,13 +333,13 @@ class _Product:
     def ahead(self, run: Run, per: int, z: int) -> Ahead | None:
         """What tiles of ``z`` rows ask for: rows of A from far away, or the next block of k; see gemm_rows."""
         depth, size = self.plan.depth, self.size
-        lines = AHEAD_OF_ZEROS if self.plan.zeros else 1
+        each = 2 if self.plan.zeros else 1
         if self.plan.chains > 1:
             return None
         if self.a_is_far:
-            return ahead_of(depth, z, self.share(per), lines)
+            return ahead_of(depth, z, self.share(per), each)
         if self.plan.pack == "rows" and depth < self.spec.K:
-            return ahead_of(depth, sum(self.parts(run, per, z)), per * run.columns * size, lines)
+            return ahead_of(depth, sum(self.parts(run, per, z)), per * run.columns * size, each)
         return None
 
     def share(self, per: int) -> int:
@@ -347,7 +355,7 @@ class _Product:
     def announce(self, ahead: Ahead, run: Run, per: int, j: Value, panel: Value, k: Value, z: int, row: Value) -> Value:
         """Where the list of addresses is that a tile asks for."""
         b, depth, size = self.b, self.plan.depth, self.size
-        places, count = b.offset(self.scratch, self.layout.places), ahead.rows(depth)
+        places, count = b.offset(self.scratch, self.layout.places), ahead.rows
         if self.a_is_far:
             self.a_rows.list(row + z, row + 2 * z, k * size + j * self.share(per), count, places)
             return places
@@ -420,36 +428,36 @@ class _Product:
         return self.b.offset(self.scratch, self.layout.b_rows)
 
     # ---- zeros left out
+    @property
+    def flag(self) -> Value:
+        """Where it is noted whether the operand that zeros are multiplied with has infinities or NaN."""
+        return self.b.offset(self.scratch, self.layout.flag)
+
     def look_for_infinite(self) -> None:
-        """Note whether the operand that zeros are multiplied with has numbers with which that is not zero."""
+        """Forget what is noted, and look through what is not going to be packed."""
         b, spec = self.b, self.spec
-        flag = b.offset(self.scratch, self.layout.flag)
-        look = gemm_zeros.note_infinite(b.module, self.kind)
-
-        def note() -> None:
-            b.store(b.i64(0), flag)
-            if self.plan.zeros == "a":
-                first, end = (b.i64(0), b.i64(spec.N)) if self.columns is None else self.columns
-                end = b.minimum(end + max(run.columns for run in self.plan.runs), spec.N)  # panels may reach beyond it
-                start, strides = self.at(self.p, (first, spec.b_strides[1])), spec.b_strides
-                sizes = b.i64(spec.K), b.sub(end, first)
-            else:
-                first, end = self.steps or (b.i64(0), b.i64(spec.K))
-                start, strides = self.at(self.a, (first, spec.a_strides[1])), spec.a_strides[::-1]
-                sizes = b.sub(end, first), b.i64(spec.M)
-            if strides[1] != 1:
-                strides, sizes = strides[::-1], sizes[::-1]
-            b.call(look, start, sizes[0], b.i64(strides[0] * self.size), sizes[1], flag)
-
-        if self.fresh:
-            with b.if_(b.ne(self.fresh[0], 0)):
-                note()
+        b.store(b.i64(0), self.flag)
+        if self.plan.zeros == "b":
+            first, end = self.steps or (b.i64(0), b.i64(spec.K))
+            start, strides = self.at(self.a, (first, spec.a_strides[1])), spec.a_strides[::-1]
+            sizes = b.sub(end, first), b.i64(spec.M)
+        elif self.plan.pack == "turn":  # which looks
+            return
         else:
-            note()
+            start, strides, sizes = self.p, spec.b_strides, (b.i64(spec.K), b.i64(spec.N))
+        if strides[1] != 1:
+            strides, sizes = strides[::-1], sizes[::-1]
+        self.note_infinite(start, sizes[0], strides[0], sizes[1])
+
+    def note_infinite(self, start: Value, rows: Value, stride: int, columns: Value) -> None:
+        """Note whether there are infinities or NaN in some rows, ``stride`` elements apart."""
+        b = self.b
+        look = gemm_finite.note_infinite(b.module, self.kind)
+        b.call(look, start, rows, b.i64(stride * self.size), columns, self.flag)
 
     def steps_at(self, j: Value) -> tuple[Value, Value]:
         """The list of steps of the panel at place j, which begins with their number; whether all are to be taken."""
-        everything = self.b.load(self.b.offset(self.scratch, self.layout.flag), "i64")
+        everything = self.b.load(self.flag, "i64")
         return self.b.offset(self.scratch, j * self.layout.list + self.layout.steps), everything
 
     def steps_of_a(self, rows: Value, k: Value, depth: Value, z: int) -> dict[str, Value]:
@@ -457,9 +465,9 @@ class _Product:
         b = self.b
         steps, everything = self.steps_at(b.i64(0))
         listed = self.spec.a_index is not None
-        f = gemm_zeros.steps_of_rows(b.module, self.kind, listed)
+        f = gemm_zeros.steps_of_rows(b.module, self.kind, z, listed)
         stride = b.i64(self.spec.a_strides[0] * self.size)
-        found = b.call(f, rows, stride, b.i64(z), depth, everything, steps, returns="i64")
+        found = b.call(f, rows, stride, depth, everything, steps, returns="i64")
         assert found is not None
         return {"depth": found, "steps": steps}
 

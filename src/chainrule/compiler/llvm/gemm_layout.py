@@ -7,9 +7,6 @@ from chainrule.compiler.llvm.gemm_tiles import STEP
 from chainrule.compiler.llvm.target import Target
 from chainrule.compiler.llvm.values import BYTES
 
-#: lines that a step of a tile asks for where zeros are left out: half of the steps may be
-AHEAD_OF_ZEROS = 2
-
 
 class Layout:
     """What lies where in scratch, in bytes: panels of B, partial sums."""
@@ -38,11 +35,10 @@ class Layout:
         self.row = sum(r.count * r.stride for r in plan.runs) if blocked and spec.epilogue else 0
         #: addresses of the rows of A of a tile, if they are found by index
         self.rows = -(-(self.partial + spec.M * self.row * size) // 64) * 64
-        #: addresses that a tile asks for: no more of them than steps of k
+        #: addresses that a tile asks for: no more of them than steps of k, and one
         self.places = self.rows + (plan.rows * BYTES["ptr"] if spec.a_index else 0)
         #: addresses of the rows of B in a block of k, if tiles take them where they are
-        lines = AHEAD_OF_ZEROS if plan.zeros else 1
-        self.b_rows = self.places + (plan.depth * lines * BYTES["ptr"] if plan.family == "outer" else 0)
+        self.b_rows = self.places + ((plan.depth + 1) * BYTES["ptr"] if plan.family == "outer" else 0)
         self.total = self.b_rows + (plan.depth * BYTES["ptr"] if plan.b_listed(spec) else 0)
         #: where zeros are left out: whether the other operand keeps them all, and lists of steps: how many, which
         self.flag = self.steps = self.total

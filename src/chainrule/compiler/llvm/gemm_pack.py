@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from chainrule.compiler.llvm.builder import Builder, Module
+from chainrule.compiler.llvm.gemm_finite import largest, note, with_sizes
 from chainrule.compiler.llvm.gemm_plan import Index, exact
 from chainrule.compiler.llvm.gemm_rows import LINE, Rows
 from chainrule.compiler.llvm.values import BYTES, Value
@@ -69,34 +70,38 @@ def _copy(b: Builder, source: Value, target: Value, kind: str, lanes: int, width
     return read
 
 
-def pack_turned(module: Module, kind: str, columns: int) -> str:
+def pack_turned(module: Module, kind: str, columns: int, noting: bool = False) -> str:
     """``(source, panel, depth, b_n, stride)``: up to one vector of columns of B, each contiguous.
 
     ``depth`` is at least the vector's width; ``b_n`` is the distance of columns, ``stride`` the panel's, in bytes.
     Square blocks are transposed in registers; the last block overlaps the one before where the width does not divide
-    the depth.
+    the depth. ``noting``: what a last argument, ``flag``, points at is set to 1 if there is an infinity or NaN.
     """
-    name = f"pack_turned_{kind}_{columns}"
+    name = f"pack_turned_{kind}_{columns}{'_noting' if noting else ''}"
     if module.has(name):
         return name
     width = module.target.width(BYTES[kind])
     arguments: dict[str, Any] = {"source": "ptr", "panel": "ptr", "depth": "i64", "b_n": "i64", "stride": "i64"}
+    arguments |= {"flag": "ptr"} if noting else {}
     with module.function(name, internal=True, noalias=False, inline=False, **arguments) as b:
-        source, panel, depth, b_n, stride = b.args
+        source, panel, depth, b_n, stride, *flag = b.args
         last = depth - width
-        with b.loop(0, depth, width) as i:
-            k = b.select(i < last, i, last)
+        with b.loop_carrying(0, depth, width, [largest(b, kind, width)] if noting else []) as i:
+            k = b.select(i.index < last, i.index, last)
             src = b.at(source, k, kind)
             rows = []
             for r in range(columns):
                 rows.append(b.load(src, kind, width))
                 if r + 1 < columns:
                     src = b.offset(src, b_n)
+            i.next(*(with_sizes(b, seen, rows) for seen in i.values))
             rows += [b.zero(kind, width)] * (width - columns)
             dst = b.offset(panel, k * stride)
             for row in b.transpose(rows):
                 b.store(row, dst)
                 dst = b.offset(dst, stride)
+        for seen in i.results:
+            note(b, kind, seen, flag[0])
     return name
 
 

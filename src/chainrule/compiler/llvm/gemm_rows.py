@@ -45,12 +45,15 @@ class Rows:
             b.store(b.offset(self.at(row), start), b.at(places, i, "ptr"))
 
 
-def ahead_of(depth: int, rows: int, nbytes: int, lines: int) -> Ahead | None:
-    """How ``depth`` steps of a tile ask for ``nbytes`` of each of some rows; None if the rows are more.
+def ahead_of(depth: int, rows: int, nbytes: int, each: int) -> Ahead | None:
+    """How a tile of ``depth`` steps asks for ``nbytes`` of each of some rows; None if the rows are more than steps.
 
-    One line a step is enough; with more, so is a part of the steps.
+    A step asks for ``each`` lines at a time: more than one where many steps may be left out.
     """
-    return Ahead((depth // rows).bit_length() - 1, nbytes - 1, lines) if rows <= depth else None
+    if rows > depth:
+        return None
+    lines = min((-(-nbytes // LINE) - 1).bit_length(), (depth // rows).bit_length() - 1)  # of a row, a power of two
+    return Ahead(-(-(rows << lines) // each), each, lines, nbytes - 1)
 
 
 def index_at(b: Builder, index: Index, place: Value, row: Value) -> Value:

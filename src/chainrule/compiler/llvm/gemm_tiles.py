@@ -46,17 +46,19 @@ class Finish:
 class Ahead:
     """What a tile asks the second-level cache for while it computes.
 
-    Line k is one of row k >> ``shift`` of a list of addresses, where lines follow each other up to byte ``last``. A
-    step asks for ``lines`` of them.
+    Each of its first ``steps`` steps asks for ``each`` lines. Line n is one of row n >> ``shift`` of a list of
+    addresses, where lines follow each other up to byte ``last``.
     """
 
+    steps: int
+    each: int
     shift: int
     last: int
-    lines: int
 
-    def rows(self, depth: int) -> int:
-        """How many addresses ``depth`` steps look at."""
-        return ((depth * self.lines - 1) >> self.shift) + 1
+    @property
+    def rows(self) -> int:
+        """How many addresses the steps look at."""
+        return ((self.steps * self.each - 1) >> self.shift) + 1
 
 
 @dataclass(frozen=True)
@@ -168,22 +170,29 @@ def _outer(b: Builder, tile: Tile) -> None:
         start, first = [*k.results[:2], *done], whole
     else:
         first = b.i64(0)
-    with b.loop_carrying(first, depth, 1, start) as k:
-        pa, pb = k.values[:2]
-        if tile.ahead is not None:
-            _ask(b, tile.ahead, b.args[8], k.index)
-        new = step(pa, pb, k.values[2:])
-        later = b.offset(pb, b_step)
-        k.next(*(taken(k.index + 1, later) if tile.zeros else (advance(pa, a_step), later)), *new)
-    sums = k.results[2:]
+
+    def steps(low: Value, high: Value, start: Sequence[Value], ahead: Ahead | None) -> Sequence[Value]:
+        with b.loop_carrying(low, high, 1, start) as k:
+            pa, pb = k.values[:2]
+            if ahead is not None:
+                _ask(b, ahead, b.args[8], k.index)
+            new = step(pa, pb, k.values[2:])
+            later = b.offset(pb, b_step)
+            k.next(*(taken(k.index + 1, later) if tile.zeros else (advance(pa, a_step), later)), *new)
+        return k.results
+
+    if tile.ahead is not None:
+        asked = b.minimum(depth, tile.ahead.steps)
+        start, first = steps(first, asked, start, tile.ahead), asked
+    sums = steps(first, depth, start, None)[2:]
     rows = [sums[i * per_row : (i + 1) * per_row] for i in range(tile.rows)]
     _finish(b, kind, rows, pieces, tile.finish, masked)
 
 
 def _ask(b: Builder, ahead: Ahead, places: Value, k: Value) -> None:
     """Ask for step k's lines of what is needed later."""
-    for n in range(ahead.lines):
-        line = k if ahead.lines == 1 else k * ahead.lines + n
+    for n in range(ahead.each):
+        line = k if ahead.each == 1 else k * ahead.each + n
         place = b.load(b.at(places, b.lshr(line, ahead.shift), "ptr"), "ptr")
         byte = b.and_(line, (1 << ahead.shift) - 1) * 64
         b.prefetch(b.offset(place, b.select(byte < ahead.last, byte, ahead.last)), locality=2)

@@ -4,13 +4,14 @@ Images, one-hot columns and counts of words are mostly zeros. A tile of a few ro
 rows is not zero, from a list of them; so does a tile of a few columns, whose panel is packed without the other steps.
 The sums keep their order, and zero times a finite number adds zero to them: the bits are the same. (All but one: a sum
 that has become too small for its dtype may be -0, and stays so where +0 is not added to it.) Zero times infinity or NaN
-is NaN, so the other operand is looked through first; if it has such numbers, no step is left out.
+is NaN, so the other operand is looked through (``gemm_finite``); if it has such numbers, no step is left out.
 
 Each of the functions here is made once per module and gives its name.
 """
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 from chainrule.compiler.llvm.builder import Builder, Module
@@ -18,29 +19,28 @@ from chainrule.compiler.llvm.gemm_pack import copy_row, rows_name
 from chainrule.compiler.llvm.gemm_plan import Index
 from chainrule.compiler.llvm.gemm_rows import Rows
 from chainrule.compiler.llvm.gemm_tiles import STEP
-from chainrule.compiler.llvm.values import BITS_OF, BYTES, FRACTION, Value
+from chainrule.compiler.llvm.values import BITS_OF, BYTES, Value
 
 
-def steps_of_rows(module: Module, kind: str, listed: bool) -> str:
-    """``(rows, stride, count, depth, all, steps) -> i64``: the steps at which one of ``count`` rows is not zero.
+def steps_of_rows(module: Module, kind: str, count: int, listed: bool) -> str:
+    """``(rows, stride, depth, all, steps) -> i64``: the steps at which one of ``count`` rows is not zero.
 
     The rows are contiguous, ``stride`` bytes apart, or ``listed`` by their addresses. Where ``all`` is not 0, these are
     all steps. Returns how many.
     """
-    name = f"steps_of_rows_{kind}{'_listed' if listed else ''}"
+    name = f"steps_of_{count}_rows_{kind}{'_listed' if listed else ''}"
     if module.has(name):
         return name
-    width, integer = module.target.width(BYTES[kind]), BITS_OF[kind]
-    numbers: dict[str, Any] = dict.fromkeys(("stride", "count", "depth", "all"), "i64")
+    width = module.target.width(BYTES[kind])
+    numbers: dict[str, Any] = dict.fromkeys(("stride", "depth", "all"), "i64")
     with module.function(name, internal=True, noalias=False, returns="i64", rows="ptr", **numbers, steps="ptr") as b:
-        rows, stride, count, depth, everything, steps = b.args
+        rows, stride, depth, everything, steps = b.args
+        starts = [b.pointer(rows, i) if listed else b.offset(rows, stride * i) for i in range(count)]
         always = b.splat(b.ne(everything, 0), width)
 
         def look(k: Value, found: Value, mask: Value | None) -> Value:
-            with b.loop_carrying(0, count, 1, [b.zero(integer, width)]) as row:
-                p = b.load(b.at(rows, row.index, "ptr"), "ptr") if listed else b.offset(rows, row.index * stride)
-                row.next(b.or_(row.values[0], b.load(b.at(p, k, kind), integer, width, mask=mask)))
-            live = b.or_(_nonzero(b, row.results[0]), always)
+            bits = [b.load(b.at(p, k, kind), BITS_OF[kind], width, mask=mask) for p in starts]
+            live = b.or_(_nonzero(b, reduce(b.or_, bits)), always)
             if mask is not None:
                 live = b.and_(live, mask)
             number = b.add(b.iota(STEP, width), b.splat(b.cast(k, STEP), width))
@@ -80,37 +80,6 @@ def pack_live_rows(module: Module, kind: str, columns: int, stride: int, b_k: in
             b.store(b.cast(k.index, STEP), b.at(steps, found, STEP))
             k.next(b.add(found, b.cast(live, "i64")))
         b.ret(k.results[0])
-    return name
-
-
-def note_infinite(module: Module, kind: str) -> str:
-    """``(p, rows, stride, columns, flag)``: sets ``flag`` to 1 if an element is infinite or NaN.
-
-    ``columns`` of each row are contiguous; rows are ``stride`` bytes apart.
-    """
-    name = f"note_infinite_{kind}"
-    if module.has(name):
-        return name
-    width, integer = module.target.width(BYTES[kind]), BITS_OF[kind]
-    numbers: dict[str, Any] = dict.fromkeys(("rows", "stride", "columns"), "i64")
-    with module.function(name, internal=True, noalias=False, p="ptr", **numbers, flag="ptr") as b:
-        p, rows, stride, columns, flag = b.args
-        largest = (1 << (8 * BYTES[kind] - 1)) - 1
-        infinity = largest + 1 - (1 << FRACTION[kind])
-
-        def larger(row: Value, at: Value, most: Value) -> Value:
-            return b.maximum(b.and_(b.load(b.at(row, at, kind), integer, most.width), largest), most)
-
-        with b.loop_carrying(0, rows, 1, [b.zero(integer, width), b.zero(integer)]) as i:
-            row = b.offset(p, i.index * stride)
-            whole = b.and_(columns, -width)
-            with b.loop_carrying(0, whole, width, [i.values[0]]) as j:
-                j.next(larger(row, j.index, j.values[0]))
-            with b.loop_carrying(whole, columns, 1, [i.values[1]]) as j2:
-                j2.next(larger(row, j2.index, j2.values[0]))
-            i.next(j.results[0], j2.results[0])
-        with b.if_(b.ge(b.maximum(b.reduce_max(i.results[0]), i.results[1]), infinity)):
-            b.store(b.i64(1), flag)
     return name
 
 
