@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.compiler import capture
+from chainrule.compiler import capture, gathers, zeros
 from chainrule.compiler.llvm import program as machine_code
 from chainrule.compiler.llvm.target import Target
 from chainrule.compiler.native import NativeProgram
@@ -53,13 +53,16 @@ def checked(
 
 @contextmanager
 def everything_divided(columns: int | None = None) -> Iterator[None]:
-    """Threads divide all that can be, however little work there is.
+    """Threads divide all that can be, however little work there is, and products look up rows and zeros of any data.
 
     ``columns``: which of the products go by columns is a random choice, from this seed.
     """
     with pytest.MonkeyPatch.context() as m:
         for name in ("SHARED_LOOP", "SHARED_PRODUCT", "SHARED_PROGRAM"):
             m.setattr(machine_code, name, 0.0)
+        m.setattr(gathers, "LEAST", 0)
+        for name in ("LEAST_ACROSS", "LEAST_ALONG"):
+            m.setattr(zeros, name, 1)
         m.setattr("chainrule.compiler.native.fingerprint", lambda plan: None)
         m.setattr("chainrule.compiler.native.available_cores", lambda: 4)
         m.setattr(Choice, "next", lambda self: (True, False))

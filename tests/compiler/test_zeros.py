@@ -53,6 +53,18 @@ def test_gathered_rows_are_data(target):
     assert looked_at(native.plan) == ["a", "b"]
 
 
+def test_batches_of_matrices():
+    x, w, several = images(3 * 40, 100), numbers(50, 100, seed=1), numbers(3, 100, 50, seed=2)
+    x = x.reshape(3, 40, 100).contiguous()
+    native = checked(lambda x, w, s: (x @ w.T, x @ s), x, w, several)
+    assert looked_at(native.plan) == ["a", "a"]
+    several[1, 99, 3] = np.inf
+    spoilt = checked(lambda x, s: x @ s, x, several)
+    found = spoilt([x.numpy(), several.numpy()])[0]
+    assert np.isnan(found[1, :, 3]).any()
+    assert np.isfinite(found[[0, 2]]).all()
+
+
 def test_what_is_computed_narrow_or_read_down_its_columns_is_not():
     x, w, narrow = images(70, 100), numbers(100, 50, seed=1), numbers(100, 31, seed=2)
     for run in (
