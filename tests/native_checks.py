@@ -38,7 +38,7 @@ def checked(
     The kernels one by one and all of them in one call have to give the same bits. ``draws`` are further arguments.
     """
     program = capture(function, *args)
-    native = NativeProgram(program.graph, target)
+    native = NativeProgram(program.graph, target, data=arrays_of(program, args))
     for given in (args, *draws):
         arrays = arrays_of(program, given)
         kept = [a.copy() for a in arrays]

@@ -13,6 +13,7 @@ from chainrule.compiler.compiled import compile
 from chainrule.compiler.explain import explain_compilation
 from chainrule.compiler.kernels import Plan, Product
 from chainrule.compiler.threads import Choice
+from chainrule.compiler.zeros import operands_with_zeros
 from chainrule.tensors.fastpath import TENSORS
 from native_checks import checked
 
@@ -79,6 +80,55 @@ def test_what_is_computed_narrow_or_read_down_its_columns_is_not():
     assert looked_at(checked(lambda x, w, n: x[:, 10:] @ w[10:], x, w, narrow).plan) == ["a"]
 
 
+def test_data_without_zeros_is_not_looked_at():
+    """Which data has zeros is seen at the call that compiles; the results do not depend on it."""
+    w, dense, sparse = numbers(50, 100, seed=1), numbers(70, 100), images(70, 100)
+    results = []
+    for first, expected in ((dense, ""), (sparse, "a")):
+        compiled = compile(lambda x, w: x @ w.T)
+        compiled(first, w)
+        assert looked_at(compiled.bound[0].native.plan) == [expected]
+        results.append([compiled(x, w).numpy() for x in (dense, sparse)])
+        assert len(compiled.bound) == 1
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_learnt_is_no_data():
+    """Weights that begin as zeros will not stay so."""
+    x, w = numbers(70, 100), cr.zeros(50, 100, requires_grad=True)
+    momentum = cr.zeros(70, 100)
+
+    @compile
+    def step(x):
+        momentum.mul_(0.9).add_(x)
+        ((momentum @ w.T - x @ w.T) ** 2).sum().backward()
+        with cr.no_grad():
+            w.sub_(0.1 * w.grad)
+            w.grad = None
+
+    step(x)
+    assert not any(looked_at(step.bound[0].native.plan))
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((200, 64), "ab"), ((3, 200, 64), "ab"), ((200, 8), "a"), ((3, 64), "b")]
+)
+def test_zeros_are_found_where_they_are_together(shape, expected):
+    assert operands_with_zeros(np.zeros(shape, "f4")) == expected
+    assert operands_with_zeros(np.ones(shape, "f4")) == ""
+    assert operands_with_zeros(np.where(np.arange(shape[-1]) % 16, np.zeros(shape), 1.0)) == expected.replace("b", "")
+    assert operands_with_zeros(np.where(np.arange(shape[-2])[:, None] % 4, np.zeros(shape), 1.0)) == expected.replace(
+        "a", ""
+    )
+
+
+def test_only_matrices_of_numbers_have_zeros_to_leave_out():
+    for x in (None, np.zeros(200, "f4"), np.zeros((200, 64), "i8"), np.zeros((0, 64), "f4"), np.zeros((), "f4")):
+        assert operands_with_zeros(x) == ""
+    assert operands_with_zeros(np.zeros((200, 64), "f4")[::2, ::2]) == "ab"
+
+
 # ---- special values
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
 def test_weights_that_are_not_finite_spoil_what_eager_mode_says_they_do(bad):
@@ -127,7 +177,7 @@ def test_training_gives_the_same_weights_as_without(batch, monkeypatch):
         for threads in (2, 3):
             several, _ = _train(threads, batch, monkeypatch)
             assert all(np.array_equal(a, b) for a, b in zip(one, several, strict=True))
-        monkeypatch.setattr("chainrule.compiler.plan.leave_out_zeros", list)
+        monkeypatch.setattr("chainrule.compiler.plan.leave_out_zeros", lambda kernels, data: list(kernels))
         whole, compiled = _train(1, batch, monkeypatch)
         assert not any(looked_at(compiled.bound[-1].native.plan))
         assert all(np.array_equal(a, b) for a, b in zip(one, whole, strict=True))

@@ -187,9 +187,8 @@ class Compiled(Captured):
             program = self._find(leaves, structure) or self._capture(args, kwargs, leaves)
             bound = self._bound.get(id(program))
             if bound is None or bound.program is not program:
-                bound = BoundProgram(
-                    program, NativeProgram(program.graph, memory_budget=self.memory_budget), self.verify
-                )
+                native = NativeProgram(program.graph, memory_budget=self.memory_budget, data=program.data(leaves))
+                bound = BoundProgram(program, native, self.verify)
                 kept: dict[int, Program] = {id(p): p for p in self.programs}
                 self._bound = {k: b for k, b in self._bound.items() if k in kept}
                 self._bound[id(program)] = bound

@@ -99,7 +99,8 @@ class ProgramOp(General):
 
             program = capture(pull, *(wrap(a) for a in arrays))
             order = [s.index for s in program.sources if isinstance(s, Argument)]
-            self._pulls[key] = order, NativeProgram(program.graph, memory_budget=self.native.memory_budget)
+            budget, given = self.native.memory_budget, [arrays[i] for i in order]
+            self._pulls[key] = order, NativeProgram(program.graph, memory_budget=budget, data=given)
         order, native = self._pulls[key]
         return self._run(native, [arrays[i] for i in order])
 

@@ -40,6 +40,7 @@ from chainrule.compiler.passes.recompute import REASON as RECOMPUTE_REASON
 from chainrule.compiler.passes.recompute import Recomputed, recompute
 from chainrule.compiler.plan import Late, Orders, plan
 from chainrule.compiler.threads import THREADS_POSSIBLE, Choice, available_cores, get_num_threads, pool
+from chainrule.compiler.zeros import operands_with_zeros
 from chainrule.core.memory import address
 from chainrule.ir.graph import Graph, Instruction
 
@@ -80,6 +81,13 @@ SLICE, TRIAL = 0.05, 0.003
 class NativeProgram:
     """Machine code of a graph.
 
+    Args:
+        graph: what to compute.
+        target: the processor; the one at hand unless given.
+        optimized: whether the passes have been at the graph already.
+        memory_budget: most bytes of scratch memory at the peak.
+        data: for each input, an array like those to come, if it is data; products leave out zeros if it has some.
+
     Attributes:
         graph: after the passes.
         reports: what each pass did; none for a graph given as ``optimized``.
@@ -94,8 +102,10 @@ class NativeProgram:
         target: Target | None = None,
         optimized: bool = False,
         memory_budget: int | None = None,
+        data: Sequence[np.ndarray[Any, Any] | None] = (),
     ) -> None:
         self.target = target or host()
+        self._zeros = [operands_with_zeros(x) for x in data]
         self.memory_budget = memory_budget
         start = time.perf_counter()
         self._machines: dict[int, tuple[Instruction, Machine | None]] = {}
@@ -141,7 +151,8 @@ class NativeProgram:
         return found[1]
 
     def _planned(self, graph: Graph, late: Late, orders: Orders) -> Plan:
-        return plan(graph, NATIVE, self.target.has_f16, late, orders, self._control, chunks=self.memory_budget is None)
+        chunks = self.memory_budget is None
+        return plan(graph, NATIVE, self.target.has_f16, late, orders, self._control, chunks, self._zeros)
 
     def _recompute(self, budget: int) -> Recomputed:
         """Replace the graph by one whose plan stays within a budget, as the last pass."""

@@ -372,12 +372,14 @@ def plan(
     orders: Orders | None = None,
     control: Callable[[Instruction], Any] | None = None,
     chunks: bool = True,
+    zeros: Sequence[str] = (),
 ) -> Plan:
     """Kernels and memory for a graph; ``lowered`` names the ops with machine code, float16 only with ``has_f16``.
 
     ``control`` gives the machine code of a loop or branch, None if it has none. ``late`` holds back results until other
     values are there, though their own inputs are ready before; ``orders`` says in which order reductions have to
-    combine. With ``chunks``, kernels may go through a large batch together, which takes more memory.
+    combine. With ``chunks``, kernels may go through a large batch together, which takes more memory. ``zeros`` tells as
+    which operands of products each input has zeros to leave out (``compiler.zeros``); none unless given.
     """
     p = _Planner(graph, lowered, has_f16, late or {}, orders or {})
     p.control = control
@@ -392,7 +394,8 @@ def plan(
     kernels = p.kernels()
     outputs = tuple(p.layout(v) for v in graph.outputs)
     kept = {layout.buffer for layout in outputs}
-    kernels = leave_out_zeros(in_blocks(fold_gathers(fuse_epilogues(kernels, kept), kept)))
+    kernels = in_blocks(fold_gathers(fuse_epilogues(kernels, kept), kept))
+    kernels = leave_out_zeros(kernels, {p.layouts[v].buffer: z for v, z in zip(graph.inputs, zeros, strict=False)})
     together = None
     if chunks:
         kernels, together = chunked(kernels)

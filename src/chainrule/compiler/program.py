@@ -199,6 +199,13 @@ class Program:
             isinstance(source, Argument) and not self.grads and Expected.of(t) == expected._replace(requires_grad=True)
         )
 
+    def data(self, leaves: Sequence[Any]) -> list[np.ndarray[Any, Any] | None]:
+        """For each input the array that it is in this call, if it is data: not written, and no gradient asked of it."""
+        written = {s for s, _ in self.writes}
+        learnt = {s for s, e in self.expected if e is not None and e.requires_grad}
+        given = [None if s in written or s in learnt else s.tensor(leaves) for s in self.sources]
+        return [None if t is None else np.asarray(up_to_date(t)._d) for t in given]
+
     # ---- running it
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the reference evaluator on these arguments and commit what the function writes.
