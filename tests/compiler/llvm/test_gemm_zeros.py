@@ -20,7 +20,7 @@ from chainrule.compiler.llvm.values import Value
 
 Array = np.ndarray[Any, Any]
 NUMPY = {"f32": np.float32, "f64": np.float64}
-SIZES = [(40, 48, 100), (33, 35, 67), (36, 70, 130), (50, 16, 65), (64, 100, 801)]
+SIZES = [(40, 48, 100), (33, 35, 67), (36, 70, 130), (50, 16, 65), (96, 70, 801)]
 
 
 class Product:
