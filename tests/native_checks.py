@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule import nn
 from chainrule.compiler import capture, gathers, zeros
 from chainrule.compiler.llvm import program as machine_code
 from chainrule.compiler.llvm.target import Target
@@ -84,3 +85,29 @@ def everything_divided(columns: int | None = None) -> Iterator[None]:
 def bits(tensors: Sequence[cr.Tensor]) -> list[bytes]:
     """The bytes of some tensors."""
     return [t.numpy(force=True).tobytes() for t in tensors]
+
+
+def trained(
+    x: cr.Tensor, batch: int, steps: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[np.ndarray[Any, Any]], Any]:
+    """The weights of a small classifier after some compiled steps that gather their batches, and the compiled step."""
+    monkeypatch.setattr("chainrule.compiler.native.available_cores", lambda: threads)
+    monkeypatch.setattr(Choice, "next", lambda self: (True, False))
+    cr.set_num_threads(threads)
+    cr.manual_seed(0)
+    rows, columns = x.shape
+    model = nn.Sequential(nn.Linear(columns, 70), nn.ReLU(), nn.Linear(70, 10))
+    optimizer = cr.optim.Adam(model.parameters(), lr=0.01)
+    labels = cr.from_numpy(np.random.default_rng(3).integers(0, 10, rows))
+
+    @cr.compile
+    def step(chosen: cr.Tensor) -> cr.Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x[chosen]), labels[chosen])
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    for seed in range(steps):
+        step(cr.from_numpy(np.random.default_rng(seed).permutation(rows)[:batch]))
+    return [p.detach().numpy().copy() for p in model.parameters()], step

@@ -8,15 +8,12 @@ import pytest
 pytest.importorskip("llvmlite", reason="native code needs llvmlite")
 
 import chainrule as cr
-from chainrule import nn
 from chainrule.compiler import capture, gathers
-from chainrule.compiler.compiled import compile
 from chainrule.compiler.explain import explain_compilation
 from chainrule.compiler.kernels import Plan, Product, Routine
 from chainrule.compiler.native import NativeProgram
-from chainrule.compiler.threads import Choice
 from chainrule.tensors.fastpath import TENSORS
-from native_checks import arrays_of, checked
+from native_checks import arrays_of, checked, trained
 
 
 @pytest.fixture(autouse=True)
@@ -111,41 +108,19 @@ def test_an_index_out_of_bounds_raises_before_anything_is_read(bad):
     np.testing.assert_allclose(native(arrays)[0], x.numpy()[i.numpy()] @ w.numpy(), rtol=1e-4, atol=1e-5)
 
 
-def _train(threads: int, monkeypatch) -> tuple[list[np.ndarray], object]:
-    monkeypatch.setattr("chainrule.compiler.native.available_cores", lambda: threads)
-    monkeypatch.setattr(Choice, "next", lambda self: (True, False))
-    cr.set_num_threads(threads)
-    cr.manual_seed(0)
-    model = nn.Sequential(nn.Linear(200, 70), nn.ReLU(), nn.Linear(70, 10))
-    optimizer = cr.optim.Adam(model.parameters(), lr=0.01)
-    x, t = numbers(500, 200), cr.from_numpy(np.random.default_rng(3).integers(0, 10, 500))
-
-    def step(rows):
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(x[rows]), t[rows])
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    compiled = compile(step)
-    for seed in range(4):
-        compiled(cr.from_numpy(np.random.default_rng(seed).permutation(500)[:150]))
-    return [p.detach().numpy().copy() for p in model.parameters()], compiled
-
-
 def test_training_looks_up_its_batches_with_any_number_of_threads(monkeypatch):
-    before = cr.get_num_threads()
+    before, x = cr.get_num_threads(), numbers(500, 200)
     try:
-        one, compiled = _train(1, monkeypatch)
+        one, compiled = trained(x, 150, 4, 1, monkeypatch)
         plan = compiled.bound[-1].native.plan
         assert sum(a + b for a, b in looked_up(plan)) == 2, str(plan)
         assert "checks of" in explain_compilation(compiled)
         for threads in (2, 3):
-            several, compiled = _train(threads, monkeypatch)
+            several, compiled = trained(x, 150, 4, threads, monkeypatch)
             assert compiled.bound[-1].native.parallel
             assert all(np.array_equal(a, b) for a, b in zip(one, several, strict=True))
         monkeypatch.setenv("CHAINRULE_COMPILE", "0")
-        for a, b in zip(one, _train(1, monkeypatch)[0], strict=True):
+        for a, b in zip(one, trained(x, 150, 4, 1, monkeypatch)[0], strict=True):
             np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)
     finally:
         cr.set_num_threads(before)

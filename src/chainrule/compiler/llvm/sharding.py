@@ -163,7 +163,7 @@ def by_columns(
         target: whose costs count.
     """
     costs = COSTS[target.level]
-    free = [n for n, (spec, plan) in products.items() if plan.by_columns and plan.zeros != "b" and not spec.batch]
+    free = [n for n, (spec, plan) in products.items() if plan.by_columns and not spec.batch]
     if not free:
         return set()
     program, ways = _Program(kernels, shared, 2 * costs.near), [ROWS] * len(kernels)
